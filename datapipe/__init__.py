@@ -1,0 +1,1 @@
+"""Record sets in, training and evaluation batches out. See BUILD.md."""

@@ -1,0 +1,1 @@
+"""Batches in, a trained and honestly evaluated classifier out. See BUILD.md."""

@@ -1,0 +1,128 @@
+"""The run folder: what was trained, on what, how. `run.json` is all that evaluation needs to know."""
+
+import dataclasses
+import json
+import os
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import PIL
+
+from models import training, zoo
+from records import files, manifest
+from records.backend import keras, tf
+
+FILE_NAME = "run.json"
+
+
+class RunError(ValueError):
+    """The folder holds no finished run, or one that does not fit the records."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A training run.
+
+    Attributes:
+        model: name in the zoo.
+        class_names: in the order of the model's outputs.
+        image_size: height and width, in pixels.
+        records: folder of the record set.
+        records_digest: of its manifest.
+        parameters: numbers that were trained.
+        device: strategy, replicas and precision.
+        sampling: rows and draws per epoch of each class, and the target.
+        flags: what differs from the defaults on the command line.
+        versions: of Python and the libraries.
+        best_epoch: whose weights are kept.
+        history: one line an epoch.
+    """
+
+    model: str
+    class_names: tuple[str, ...]
+    image_size: int
+    records: str
+    records_digest: str
+    parameters: int
+    device: str
+    sampling: Mapping[str, Any]
+    flags: Mapping[str, Any]
+    versions: Mapping[str, str]
+    best_epoch: int
+    history: tuple[Mapping[str, float], ...]
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions that a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "tensorflow": tf.__version__,
+        "tf_keras": keras.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def save(run: Run, run_dir: str) -> None:
+    """Writes `run.json`."""
+    text = json.dumps(dataclasses.asdict(run), ensure_ascii=False, indent=1) + "\n"
+    files.write_whole(os.path.join(run_dir, FILE_NAME), text.encode())
+
+
+def load(run_dir: str) -> Run:
+    """Returns the run in a folder.
+
+    Raises:
+        RunError: if there is no readable `run.json`.
+    """
+    path = os.path.join(run_dir, FILE_NAME)
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+        fields["class_names"] = tuple(fields["class_names"])
+        fields["history"] = tuple(fields["history"])
+        return Run(**fields)
+    except FileNotFoundError:
+        raise RunError(
+            f"no finished run in {run_dir!r}: {FILE_NAME} is missing"
+            " (train one with python -m models.train_main)"
+        ) from None
+    except (OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+        raise RunError(f"{path}: {error}") from None
+
+
+def load_model(run: Run, run_dir: str) -> keras.Model:
+    """Returns the trained model: built by our code, its best weights read as plain numbers.
+
+    Raises:
+        RunError: if the weights are missing or damaged.
+    """
+    model = zoo.MODELS[run.model](len(run.class_names), (run.image_size, run.image_size, 3))
+    path = os.path.join(run_dir, training.BEST)
+    try:
+        model.load_weights(path)
+    except Exception as error:  # h5py has no error class of its own
+        raise RunError(f"cannot read the weights {path}: {error}") from None
+    return model
+
+
+def check_fits(run: Run, info: manifest.Manifest) -> None:
+    """Checks that a run's model may be evaluated on a record set.
+
+    Raises:
+        RunError: if the class names (in order) or the image size differ, with the difference.
+    """
+    if run.class_names != info.class_names:
+        only_run = sorted(set(run.class_names) - set(info.class_names))
+        only_records = sorted(set(info.class_names) - set(run.class_names))
+        raise RunError(
+            "the model's classes are not the records':"
+            f" only in the model {only_run}, only in the records {only_records}"
+            + ("; the order differs" if not only_run and not only_records else "")
+        )
+    if run.image_size != info.image_size:
+        raise RunError(
+            f"the model takes {run.image_size} pixels, the records have {info.image_size}"
+        )

@@ -1,0 +1,267 @@
+"""Trains a classifier on a record set, or on a folder of images that is packed first.
+
+    python -m models.train_main --records=photos.records --run_dir=runs/photos
+    python -m models.train_main --source=photos --run_dir=runs/photos --target=balanced
+
+Then: python -m models.evaluate_main --run_dir=runs/photos
+"""
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from absl import flags
+
+from datapipe import options, pipeline, resident, sampling
+from models import addons, evaluation, runs, runtime, training, zoo
+from records import build_main, cli, manifest, record_set, tfrecord
+from records.backend import keras, tf
+
+_RECORDS = flags.DEFINE_string("records", None, "Folder of the record set to train on.")
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the results: new, or empty.")
+_TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split to train on.")
+_VALIDATION_SPLIT = flags.DEFINE_string(
+    "validation_split", "validation", "Split that chooses the epoch to keep."
+)
+_MODEL = flags.DEFINE_enum("model", "convnet", sorted(zoo.MODELS), "Network.")
+_TARGET = flags.DEFINE_enum(
+    "target", "natural", options.Target.NAMES, "Class distribution to train on."
+)
+_BAND_LOW = flags.DEFINE_integer("band_low", 250, "Target band: fewest draws of a class.")
+_BAND_HIGH = flags.DEFINE_integer("band_high", 1000, "Target band: most draws of a class.")
+_BETA = flags.DEFINE_float("beta", 0.999, "Target effective: 0 natural, near 1 equal shares.")
+_SHARES = flags.DEFINE_list("shares", [], "Target shares: class=weight,class=weight,...")
+_EPOCH_DRAWS = flags.DEFINE_integer("epoch_draws", 0, "Draws in an epoch; 0: as many as rows.")
+_AUGMENT = flags.DEFINE_enum(
+    "augment", "none", sorted(options.PRESETS), "Preset of random changes to the images."
+)
+_OVERRIDES = [
+    flags.DEFINE_float("rotation_range", None, "Degrees; overrides the preset."),
+    flags.DEFINE_float("width_shift_range", None, "Share of the width; overrides the preset."),
+    flags.DEFINE_float("height_shift_range", None, "Share of the height; overrides the preset."),
+    flags.DEFINE_float("shear_range", None, "Degrees; overrides the preset."),
+    flags.DEFINE_float("zoom_range", None, "0.2 is 0.8 to 1.2; overrides the preset."),
+    flags.DEFINE_bool("horizontal_flip", None, "Overrides the preset."),
+    flags.DEFINE_bool("vertical_flip", None, "Overrides the preset."),
+    flags.DEFINE_enum("fill_mode", None, options.FILL_MODES, "Overrides the preset."),
+]
+_PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of the arithmetic.")
+_STRATEGY = flags.DEFINE_enum(
+    "strategy", "one", runtime.STRATEGIES, "One device, or mirrored over all."
+)
+_CPU_DEVICES = flags.DEFINE_integer(
+    "cpu_devices", 1, "Logical devices to divide the CPU into, to try mirrored without GPUs."
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch, over all replicas.")
+_EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of the sampling plan.")
+_OPTIMIZER = flags.DEFINE_enum("optimizer", "adamw", training.OPTIMIZERS, "Optimizer.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Highest rate of the schedule.")
+_SCHEDULE = flags.DEFINE_enum("schedule", "cosine", training.SCHEDULES, "Of the learning rate.")
+_WARMUP = flags.DEFINE_float("warmup", 0.05, "Share of the steps that cosine warms up for.")
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "Of adamw and lamb.")
+_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.0, "Share spread over all classes.")
+_MONITOR = flags.DEFINE_enum(
+    "monitor", "val_loss", list(training.MONITORS), "Whose best epoch is kept."
+)
+_JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Reads options, opens or builds the records, trains, writes the run folder."""
+    cli.no_arguments(arguments)
+    target, augment, train = _checked(_target), _checked(_augment), _checked(_train_options)
+    run_dir = _new_run_dir(cli.require("run_dir", _RUN_DIR.value))
+    opened = record_set.open_set(_RECORDS.value or _build(run_dir))
+    info = opened.manifest
+    plan = _checked(
+        lambda: sampling.plan(
+            opened.index(_TRAIN_SPLIT.value).label,
+            info.class_names,
+            target,
+            seed=flags.FLAGS.seed,
+            batch_size=_BATCH_SIZE.value,
+        )
+    )
+    how = _checked(
+        lambda: runtime.configure(
+            strategy=_STRATEGY.value,
+            precision=_PRECISION.value,
+            seed=flags.FLAGS.seed,
+            cpu_devices=_CPU_DEVICES.value,
+        )
+    )
+    if plan.batch_size % how.num_replicas:
+        raise cli.UsageError(
+            f"--batch_size must divide by {how.num_replicas} replicas, got {plan.batch_size}"
+        )
+    with how.strategy.scope():
+        shape = (info.image_size, info.image_size, 3)
+        model = zoo.MODELS[_MODEL.value](len(info.class_names), shape)
+    _introduce(plan, info, how, model)
+    data = training.Input(
+        dataset=_training_input(opened, plan, augment),
+        steps_per_epoch=plan.steps_per_epoch,
+        batch_size=plan.batch_size,
+    )
+    validate = _validation(opened, model)
+    history = training.fit(
+        model, how.strategy, data, validate, train, run_dir=run_dir, jit_compile=_JIT_COMPILE.value
+    )
+    run = _run(opened, plan, target, how, model, history, train.monitor)
+    runs.save(run, run_dir)
+    print(f"kept epoch {run.best_epoch} of {len(history)} (best {train.monitor}): {run_dir}")
+    return cli.DONE
+
+
+def _checked(make):  # type: ignore[no-untyped-def]
+    """Calls `make`; what it finds wrong with the flags is the user's to mend."""
+    try:
+        return make()
+    except ValueError as error:
+        raise cli.UsageError(str(error)) from None
+
+
+def _target() -> options.Target:
+    shares = {}
+    for part in _SHARES.value:
+        name, equals, weight = part.rpartition("=")
+        if not equals:
+            raise ValueError(f"--shares must be class=weight,..., got {part!r}")
+        shares[name] = float(weight)
+    return options.Target(
+        _TARGET.value,
+        low=_BAND_LOW.value,
+        high=_BAND_HIGH.value,
+        beta=_BETA.value,
+        shares=shares,
+        epoch_draws=_EPOCH_DRAWS.value,
+    )
+
+
+def _augment() -> options.AugmentOptions:
+    given = {flag.name: flag.value for flag in _OVERRIDES if flag.value is not None}
+    return dataclasses.replace(options.PRESETS[_AUGMENT.value], **given)
+
+
+def _train_options() -> training.TrainOptions:
+    return training.TrainOptions(
+        epochs=_EPOCHS.value,
+        optimizer=_OPTIMIZER.value,
+        learning_rate=_LEARNING_RATE.value,
+        schedule=_SCHEDULE.value,
+        warmup=_WARMUP.value,
+        weight_decay=_WEIGHT_DECAY.value,
+        label_smoothing=_LABEL_SMOOTHING.value,
+        monitor=_MONITOR.value,
+    )
+
+
+def _new_run_dir(run_dir: str) -> str:
+    if os.path.exists(os.path.join(run_dir, runs.FILE_NAME)):
+        raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
+    os.makedirs(run_dir, exist_ok=True)
+    return run_dir
+
+
+def _build(run_dir: str) -> str:
+    """Packs --source by the build binary, in a process that never loads TensorFlow."""
+    if not flags.FLAGS.source:
+        raise cli.UsageError("--records or --source must be given")
+    output = flags.FLAGS.output or os.path.join(run_dir, "records")
+    known = flags.FLAGS.flags_by_module_dict()[build_main.__name__]
+    given = [flag.serialize() for flag in known if flag.present and flag.name != "output"]
+    command = [sys.executable, "-m", build_main.__name__, *given, f"--output={output}"]
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)
+    return output
+
+
+def _training_input(
+    opened: record_set.RecordSet, plan: sampling.SamplingPlan, augment: options.AugmentOptions
+):  # type: ignore[no-untyped-def]
+    rows = resident.load(opened, _TRAIN_SPLIT.value)
+
+    def dataset(replica: int, num_replicas: int, pieces: int) -> tf.data.Dataset:
+        return pipeline.training_dataset(
+            rows, plan, augment, replica=replica, num_replicas=num_replicas, pieces=pieces
+        )
+
+    return dataset
+
+
+def _validation(opened: record_set.RecordSet, model: keras.Model):  # type: ignore[no-untyped-def]
+    rows = resident.load(opened, _VALIDATION_SPLIT.value)
+    dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
+    probabilities = evaluation.predictor(model)
+    labels = opened.index(_VALIDATION_SPLIT.value).label
+
+    def validate(_: keras.Model) -> Mapping[str, float]:
+        predictions = evaluation.predict(probabilities, dataset, len(rows))
+        return training.validation_metrics(labels, predictions)
+
+    return validate
+
+
+def _introduce(
+    plan: sampling.SamplingPlan,
+    info: manifest.Manifest,
+    how: runtime.Runtime,
+    model: keras.Model,
+) -> None:
+    """Says what is about to be trained, on what."""
+    rows: list[Sequence[object]] = [("class", "rows", "draws an epoch", "draws a row")]
+    for name, count, draws in zip(info.class_names, plan.counts, plan.draws, strict=True):
+        rows.append((name, int(count), int(draws), f"{draws / max(count, 1):.2f}"))
+    print(cli.table(rows))
+    print(
+        f"{_MODEL.value}, {model.count_params():,} parameters; {how.description};"
+        f" global batch {plan.batch_size} ({plan.batch_size // how.num_replicas} a replica),"
+        f" {plan.steps_per_epoch:,} steps an epoch"
+    )
+
+
+def _run(
+    opened: record_set.RecordSet,
+    plan: sampling.SamplingPlan,
+    target: options.Target,
+    how: runtime.Runtime,
+    model: keras.Model,
+    history: list[dict[str, float]],
+    monitor: str,
+) -> runs.Run:
+    info = opened.manifest
+    present = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
+    best = max(history, key=lambda line: line[monitor] * training.MONITORS[monitor])
+    return runs.Run(
+        model=_MODEL.value,
+        class_names=info.class_names,
+        image_size=info.image_size,
+        records=os.path.abspath(opened.folder),
+        records_digest=info.digest,
+        parameters=model.count_params(),
+        device=how.description,
+        sampling={
+            "target": dataclasses.asdict(target),
+            "rows": plan.counts.tolist(),
+            "draws": plan.draws.tolist(),
+        },
+        flags={flag.name: flag.value for flag in present},
+        versions=runs.versions(),
+        best_epoch=int(best["epoch"]),
+        history=tuple(history),
+    )
+
+
+if __name__ == "__main__":
+    cli.run(
+        main,
+        manifest.ManifestError,
+        tfrecord.DamagedRecordError,
+        resident.MemoryBudgetError,
+        training.TrainingError,
+        addons.AddonsMissingError,
+        OSError,
+    )

@@ -1,0 +1,264 @@
+"""Compile and fit: optimizer, schedule, the exact validation after each epoch, checkpoints."""
+
+import csv
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from models import addons, metrics
+from records.backend import keras, tf
+
+OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
+SCHEDULES = ("constant", "cosine")
+MONITORS = {"val_loss": -1, "val_accuracy": 1, "val_macro_f1": 1}  # 1: higher is better
+BEST, LAST = "best.weights.h5", "last.weights.h5"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """How a model is trained.
+
+    Attributes:
+        epochs: how often the epoch of the sampling plan is gone through.
+        optimizer: `sgd` (momentum 0.9, Nesterov), `adam`, `adamw` or `lamb` (TensorFlow Addons).
+        learning_rate: highest rate of the schedule.
+        schedule: `constant`, or `cosine` down to 0 after a linear warm-up.
+        warmup: share of all steps that `cosine` warms up for, 0 to below 1.
+        weight_decay: of `adamw` and `lamb`; biases and normalization are left alone.
+        label_smoothing: share of a label that is spread over all classes, 0 to below 1.
+        monitor: the validation metric whose best epoch is kept.
+    """
+
+    epochs: int = 30
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup: float = 0.05
+    weight_decay: float = 0.01
+    label_smoothing: float = 0.0
+    monitor: str = "val_loss"
+
+    def __post_init__(self) -> None:
+        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "monitor": tuple(MONITORS)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+        if self.epochs < 1:
+            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        for name in ("warmup", "label_smoothing"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What `fit` trains on.
+
+    Attributes:
+        dataset: makes the batches of input process r of R, in as many pieces per step as that
+            process feeds replicas: a function of (r, R, pieces).
+        steps_per_epoch: global batches in an epoch.
+        batch_size: the global batch.
+    """
+
+    dataset: Callable[[int, int, int], tf.data.Dataset]
+    steps_per_epoch: int
+    batch_size: int
+
+
+class CrossEntropy(keras.losses.Loss):
+    """Softmax cross-entropy of float32 logits [n, classes] against labels int [n], in nats."""
+
+    def __init__(self, label_smoothing: float = 0.0):
+        super().__init__(name="cross_entropy")
+        self._label_smoothing = label_smoothing
+
+    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+        """Returns the loss of each row, float32 [n]."""
+        classes = y_pred.shape[-1]
+        wanted = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
+        wanted = wanted * (1 - self._label_smoothing) + self._label_smoothing / classes
+        return tf.nn.softmax_cross_entropy_with_logits(wanted, tf.cast(y_pred, tf.float32))
+
+
+def fit(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    data: Input,
+    validate: Callable[[keras.Model], Mapping[str, float]],
+    options: TrainOptions,
+    *,
+    run_dir: str,
+    jit_compile: bool = False,
+    show_progress: bool = True,
+) -> list[dict[str, float]]:
+    """Trains a model and returns its history, one line an epoch; the best weights are in the model.
+
+    After each epoch `history.csv`, `last.weights.h5` and, if the monitored metric is the best yet,
+    `best.weights.h5` are written to the run folder, each whole or not at all.
+
+    Args:
+        model: made under the strategy's scope.
+        strategy: who computes.
+        data: what to train on.
+        validate: gives `val_loss`, `val_accuracy` and `val_macro_f1` of the model.
+        options: how to train.
+        run_dir: an existing folder.
+        jit_compile: compile the training step with XLA.
+        show_progress: draw a bar over the steps of an epoch.
+
+    Raises:
+        TrainingError: if the loss is no longer finite.
+    """
+    with strategy.scope():
+        model.compile(
+            optimizer=optimizer(options, data.steps_per_epoch * options.epochs),
+            loss=CrossEntropy(options.label_smoothing),
+            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            jit_compile=jit_compile,
+        )
+    epochs = _Epochs(validate, options, data, run_dir, show_progress)
+    model.fit(
+        strategy.distribute_datasets_from_function(
+            lambda context: data.dataset(
+                context.input_pipeline_id,
+                context.num_input_pipelines,
+                context.num_replicas_in_sync // context.num_input_pipelines,
+            ).map(_keras_batch)
+        ),
+        steps_per_epoch=data.steps_per_epoch,
+        epochs=options.epochs,
+        callbacks=[epochs],
+        verbose=0,
+    )
+    model.load_weights(os.path.join(run_dir, BEST))
+    return epochs.history
+
+
+def optimizer(options: TrainOptions, total_steps: int) -> keras.optimizers.Optimizer:
+    """Returns the optimizer with its schedule over `total_steps`."""
+    rate = learning_rate(options, total_steps)
+    if options.optimizer == "lamb":
+        return addons.lamb(rate, options.weight_decay)
+    if options.optimizer == "sgd":
+        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
+    if options.optimizer == "adam":
+        return keras.optimizers.Adam(rate)
+    adamw = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
+    adamw.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return adamw
+
+
+def learning_rate(options: TrainOptions, total_steps: int) -> Any:
+    """Returns the rate as a number or a Keras schedule over `total_steps`."""
+    if options.schedule == "constant":
+        return options.learning_rate
+    warmup_steps = round(options.warmup * total_steps)
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup_steps else options.learning_rate,
+        decay_steps=total_steps - warmup_steps,
+        warmup_target=options.learning_rate if warmup_steps else None,
+        warmup_steps=warmup_steps,
+    )
+
+
+def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Returns the metrics that can be monitored, over all images at once."""
+    matrix = metrics.confusion(labels, probabilities.argmax(1), probabilities.shape[1])
+    return {
+        "val_loss": metrics.log_loss(labels, probabilities),
+        "val_accuracy": float(metrics.accuracy_of(matrix)),
+        "val_macro_f1": float(metrics.macro_f1_of(matrix)),
+    }
+
+
+def _keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    return batch["image"], batch["label"], batch["weight"]
+
+
+class _Epochs(keras.callbacks.Callback):
+    """Validates, keeps the history and the weights, and speaks to the screen."""
+
+    def __init__(
+        self,
+        validate: Callable[[keras.Model], Mapping[str, float]],
+        options: TrainOptions,
+        data: Input,
+        run_dir: str,
+        show_progress: bool,
+    ):
+        super().__init__()
+        self.history: list[dict[str, float]] = []
+        self._validate, self._options, self._data = validate, options, data
+        self._run_dir, self._show_progress = run_dir, show_progress
+        self._best = -np.inf
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._started = time.monotonic()
+        off = None if self._show_progress else True
+        title = f"epoch {epoch + 1}/{self._options.epochs}"
+        steps = self._data.steps_per_epoch
+        self._bar = tqdm(total=steps, desc=title, unit=" steps", leave=False, disable=off)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._bar.update()
+
+    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
+        self._bar.close()
+        seconds = time.monotonic() - self._started
+        line = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
+        if not np.isfinite(line["loss"]):
+            raise TrainingError(
+                f"the loss is {line['loss']} in epoch {epoch + 1}; try a lower --learning_rate"
+                " (or --precision=float32)"
+            )
+        rate = self.model.optimizer.learning_rate
+        steps = self._data.steps_per_epoch
+        line["learning_rate"] = float(rate(self.model.optimizer.iterations) if callable(rate) else rate)
+        line["images_per_second"] = steps * self._data.batch_size / seconds
+        line.update(self._validate(self.model))
+        self.history.append(line)
+        self._save(line)
+
+    def _save(self, line: Mapping[str, float]) -> None:
+        self._write_weights(LAST)
+        monitor = self._options.monitor
+        value = line[monitor] * MONITORS[monitor]
+        mark = ""
+        if value > self._best:
+            self._best, mark = value, " *"
+            self._write_weights(BEST)
+        _write_history(os.path.join(self._run_dir, "history.csv"), self.history)
+        print(
+            f"epoch {line['epoch']:3.0f}/{self._options.epochs}"
+            f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}"
+            f"  | validation: loss {line['val_loss']:.4f}  accuracy {line['val_accuracy']:.4f}"
+            f"  macro F1 {line['val_macro_f1']:.4f}"
+            f"  | {line['images_per_second']:,.0f} images/s{mark}",
+            flush=True,
+        )
+
+    def _write_weights(self, name: str) -> None:
+        temporary = os.path.join(self._run_dir, f".tmp-{name}")
+        self.model.save_weights(temporary)
+        os.replace(temporary, os.path.join(self._run_dir, name))
+
+
+def _write_history(path: str, history: list[dict[str, float]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(history)

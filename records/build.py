@@ -1,0 +1,357 @@
+"""The build, read from top to bottom: list, digest, split, order, write, index, manifest."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from records import files, images, manifest, sharding, sources, splits, writer
+from records import index as index_lib
+
+ENCODINGS = ("raw",)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """How a record set is made; two builds with equal options and sources are equal to the byte.
+
+    Attributes:
+        policy: how pixels are made.
+        encoding: how they stand in a record; `raw` is uint8 [size, size, 3].
+        ratios: share of the images for each split.
+        seed: of the split and of the order of rows.
+    """
+
+    policy: images.ImagePolicy = dataclasses.field(default_factory=images.ImagePolicy)
+    encoding: str = "raw"
+    ratios: Mapping[str, float] = dataclasses.field(
+        default_factory=lambda: dict(splits.DEFAULT_RATIOS)
+    )
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoding not in ENCODINGS:
+            raise ValueError(f"encoding must be one of {ENCODINGS}, got {self.encoding!r}")
+
+    def settings(self) -> dict[str, Any]:
+        """Returns the options as they stand in the manifest."""
+        return {
+            "image_size": self.policy.size,
+            "resize": self.policy.resize,
+            "filter": images.FILTER.name.lower(),
+            "encoding": self.encoding,
+            "splits": dict(self.ratios),
+            "seed": self.seed,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """What a build did.
+
+    Attributes:
+        manifest: of the finished set.
+        rejects: every file that is not in it, with its reason.
+        label_conflicts: groups of keys with equal bytes and different labels.
+        fresh: False if the folder already held exactly this set, so nothing was written.
+    """
+
+    manifest: manifest.Manifest
+    rejects: tuple[writer.Reject, ...]
+    label_conflicts: tuple[tuple[str, ...], ...]
+    fresh: bool = True
+
+
+def build(
+    listing: sources.Listing,
+    output: str,
+    options: BuildOptions,
+    *,
+    num_workers: int,
+    show_progress: bool = True,
+) -> Built:
+    """Packs the images of a listing into a record set.
+
+    Args:
+        listing: what to pack and what was left out.
+        output: the folder to write, new or empty, or the same set.
+        options: how.
+        num_workers: processes; the result does not depend on it.
+        show_progress: draw a bar on standard error.
+
+    Raises:
+        BuildError: if `output` holds another record set or other files, no image can be used, or a
+            worker dies.
+    """
+    digests = writer.content_digests(
+        listing.images, num_workers=num_workers, show_progress=show_progress
+    )
+    sources_sha256 = _sources_digest(listing, digests)
+    conflicts = _label_conflicts(listing.images, digests)
+    existing = _existing_set(output, options, sources_sha256)
+    if existing:
+        return Built(existing, read_rejects(output), conflicts, fresh=False)
+
+    class_names = sorted({image.label for image in listing.images})
+    entries = [
+        writer.Entry(image, class_names.index(image.label), digest)
+        for image, digest in zip(listing.images, digests, strict=True)
+        if digest is not None
+    ]
+    rejects = _rejects_so_far(listing, digests)
+    groups = _group_numbers(entries)
+    by_split = _split_and_order(entries, groups, options)
+    _prepare(output)
+    jobs = _jobs(output, by_split, options)
+    written = writer.write_shards(
+        [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
+    )
+    rejects += [reject for result in written for reject in result.rejects]
+    if not any(result.rows for result in written):
+        raise writer.BuildError(f"none of {len(listing.images)} images can be used: {rejects[0]}")
+
+    domains = sorted({entry.source.domain for entry in entries})
+    split_entries = {}
+    for name in by_split:
+        of_split = [
+            (job, result)
+            for (split, job), result in zip(jobs, written, strict=True)
+            if split == name and result.shard is not None
+        ]
+        index = _index(of_split, domains, groups)
+        split_entries[name] = _split_entry(output, name, index, of_split, len(class_names))
+    rejects.sort(key=lambda reject: os.fsencode(reject.key))
+    _write_rejects(output, rejects)
+    result = manifest.Manifest(
+        class_names=tuple(class_names),
+        domains=tuple(domains),
+        image_size=options.policy.size,
+        encoding=options.encoding,
+        splits=split_entries,
+        accounting=_accounting(listing, rejects, class_names, split_entries.values()),
+        reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
+        settings=options.settings(),
+        sources_sha256=sources_sha256,
+    )
+    path = os.path.join(output, manifest.FILE_NAME)
+    files.write_whole(path, manifest.to_json(result).encode())
+    return Built(result, tuple(rejects), conflicts)
+
+
+def read_rejects(folder: str) -> tuple[writer.Reject, ...]:
+    """Returns the files that a record set does not hold, with their reasons."""
+    with open(os.path.join(folder, manifest.REJECTS_NAME), encoding="utf-8") as file:
+        return tuple(writer.Reject(**json.loads(line)) for line in file)
+
+
+def _sources_digest(listing: sources.Listing, digests: Sequence[bytes | None]) -> str:
+    """Identifies the input: what each image is called, what it counts as, and its bytes."""
+    whole = hashlib.sha256()
+    for image, digest in zip(listing.images, digests, strict=True):
+        said = json.dumps([image.key, image.label, image.group, image.domain])
+        whole.update(said.encode() + b"\0" + (digest or b"unreadable") + b"\n")
+    for exclusion in listing.excluded:
+        whole.update(json.dumps(dataclasses.astuple(exclusion)).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def _label_conflicts(
+    source_images: Sequence[sources.SourceImage], digests: Sequence[bytes | None]
+) -> tuple[tuple[str, ...], ...]:
+    same: dict[bytes, list[sources.SourceImage]] = {}
+    for image, digest in zip(source_images, digests, strict=True):
+        if digest is not None:
+            same.setdefault(digest, []).append(image)
+    return tuple(
+        tuple(image.key for image in group)
+        for group in same.values()
+        if len({image.label for image in group}) > 1
+    )
+
+
+def _existing_set(
+    output: str, options: BuildOptions, sources_sha256: str
+) -> manifest.Manifest | None:
+    """Returns the set in `output` if it is the one to be built, None if there is none.
+
+    Raises:
+        BuildError: if it is another one, with the settings that differ.
+    """
+    if not os.path.exists(os.path.join(output, manifest.FILE_NAME)):
+        return None
+    existing, settings = manifest.load(output), options.settings()
+    differing = [
+        f"{name} is {existing.settings.get(name)!r}, wanted {settings[name]!r}"
+        for name in settings
+        if existing.settings.get(name) != settings[name]
+    ]
+    if existing.sources_sha256 != sources_sha256:
+        differing.append("the source images differ")
+    if differing:
+        raise writer.BuildError(
+            f"{output} already holds another record set ({'; '.join(differing)});"
+            " choose another --output or remove it"
+        )
+    return existing
+
+
+def _rejects_so_far(
+    listing: sources.Listing, digests: Sequence[bytes | None]
+) -> list[writer.Reject]:
+    unreadable = [
+        writer.Reject(image.key, image.label, "unreadable", "the file cannot be read")
+        for image, digest in zip(listing.images, digests, strict=True)
+        if digest is None
+    ]
+    excluded = [writer.Reject(e.key, e.label, e.reason, "left out") for e in listing.excluded]
+    return unreadable + excluded
+
+
+def _group_numbers(entries: Sequence[writer.Entry]) -> dict[str, int]:
+    """Returns a group number for each key: given groups joined with exact duplicates."""
+    numbers = splits.merge_groups(
+        [entry.source.group for entry in entries], [entry.sha256 for entry in entries]
+    )
+    return {entry.source.key: int(number) for entry, number in zip(entries, numbers, strict=True)}
+
+
+def _split_and_order(
+    entries: Sequence[writer.Entry], groups: Mapping[str, int], options: BuildOptions
+) -> dict[str, list[writer.Entry]]:
+    """Returns the entries of each split in the order of their rows, a salted hash of the key."""
+    keys = [os.fsencode(entry.source.key) for entry in entries]
+    assigned = splits.assign(
+        np.array([entry.label for entry in entries]),
+        np.array([groups[entry.source.key] for entry in entries]),
+        keys,
+        options.ratios,
+        seed=options.seed,
+    )
+    salt = f"order {options.seed}"
+    order = sorted(range(len(entries)), key=lambda i: sharding.key_hash(keys[i], salt))
+    return {
+        name: [entries[i] for i in order if assigned[i] == number]
+        for number, name in enumerate(options.ratios)
+    }
+
+
+def _prepare(output: str) -> None:
+    """Makes the folder and removes what a killed build left; refuses a folder with other files."""
+    os.makedirs(output, exist_ok=True)
+    for name in sorted(os.listdir(output)):
+        left_over = (
+            sharding.is_shard_name(name)
+            or name.startswith(files.TEMPORARY_PREFIX)
+            or name.endswith(".index.npz")
+            or name == manifest.REJECTS_NAME
+        )
+        if not left_over:
+            raise writer.BuildError(
+                f"{output} holds {name!r}, which is no part of a record set; choose an empty folder"
+            )
+        os.remove(os.path.join(output, name))
+
+
+def _jobs(
+    output: str, by_split: Mapping[str, Sequence[writer.Entry]], options: BuildOptions
+) -> list[tuple[str, writer.ShardJob]]:
+    jobs = []
+    example_bytes = options.policy.size**2 * 3
+    for split, entries in by_split.items():
+        if not entries:
+            continue
+        num_shards = sharding.num_shards(len(entries), example_bytes)
+        start = 0
+        for shard_index, end in enumerate(sharding.boundaries(len(entries), num_shards)):
+            path = os.path.join(output, sharding.file_name(split, shard_index, num_shards))
+            jobs.append((split, writer.ShardJob(path, tuple(entries[start:end]), options.policy)))
+            start = end
+    return jobs
+
+
+def _index(
+    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]],
+    domains: Sequence[str],
+    groups: Mapping[str, int],
+) -> index_lib.Index:
+    rows = [
+        (shard_index, offset, length, job.entries[position])
+        for shard_index, (job, result) in enumerate(written)
+        for position, offset, length in result.rows
+    ]
+    entries = [entry for *_, entry in rows]
+    sha256 = np.frombuffer(b"".join(entry.sha256 for entry in entries), np.uint8)
+    return index_lib.Index(
+        shard=np.array([row[0] for row in rows], np.int32),
+        offset=np.array([row[1] for row in rows], np.int64),
+        length=np.array([row[2] for row in rows], np.int64),
+        label=np.array([entry.label for entry in entries], np.int32),
+        domain=np.array([domains.index(entry.source.domain) for entry in entries], np.int32),
+        group=np.array([groups[entry.source.key] for entry in entries], np.int64),
+        source_sha256=sha256.reshape(-1, 32),
+        keys=tuple(os.fsencode(entry.source.key) for entry in entries),
+    )
+
+
+def _split_entry(
+    output: str,
+    name: str,
+    index: index_lib.Index,
+    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]],
+    num_classes: int,
+) -> manifest.Split:
+    file, data = index_lib.file_name(name), index_lib.to_bytes(index)
+    sha256 = files.write_whole(os.path.join(output, file), data)
+    return manifest.Split(
+        class_counts=tuple(np.bincount(index.label, minlength=num_classes).tolist()),
+        shards=tuple(result.shard for _, result in written if result.shard is not None),
+        index=manifest.Shard(file=file, records=len(index), bytes=len(data), sha256=sha256),
+    )
+
+
+def _write_rejects(output: str, rejects: Sequence[writer.Reject]) -> None:
+    lines = [json.dumps(dataclasses.asdict(reject), ensure_ascii=False) for reject in rejects]
+    # A surrogate escape cannot stand in UTF-8; as `\udc80` it is still the JSON of the same text.
+    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
+    files.write_whole(os.path.join(output, manifest.REJECTS_NAME), data)
+
+
+def _accounting(
+    listing: sources.Listing,
+    rejects: Sequence[writer.Reject],
+    class_names: Sequence[str],
+    written_splits: Collection[manifest.Split],
+) -> dict[str, dict[str, int]]:
+    """Counts every file by class, each number from its own source, and checks that none was lost.
+
+    Raises:
+        BuildError: if found is not written + quarantined + excluded: a fault of this program.
+    """
+    out = {exclusion.key for exclusion in listing.excluded}
+    excluded = Counter(exclusion.label for exclusion in listing.excluded)
+    found = Counter(image.label for image in listing.images) + excluded
+    quarantined = Counter(reject.label for reject in rejects if reject.key not in out)
+    written = Counter(
+        {
+            name: sum(split.class_counts[label] for split in written_splits)
+            for label, name in enumerate(class_names)
+        }
+    )
+    table = {
+        label: {
+            "found": found[label],
+            "written": written[label],
+            "quarantined": quarantined[label],
+            "excluded": excluded[label],
+        }
+        for label in sorted({*class_names, *excluded})
+    }
+    for label, counts in table.items():
+        if counts["found"] * 2 != sum(counts.values()):
+            raise writer.BuildError(f"files of class {label!r} do not add up: {counts}")
+    return table

@@ -1,0 +1,101 @@
+"""The sidecar of a split: for each row where its record stands, and what it is.
+
+Row numbers are positions in the index, in shard order. The file is a NumPy archive of plain arrays
+(`allow_pickle` stays off), so a million rows load in a blink.
+"""
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+
+from records import manifest as manifest_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Index:
+    """Columns of equal length, one entry a row.
+
+    Attributes:
+        shard: int32, position in the split's shards.
+        offset: int64, where the record begins, in bytes.
+        length: int64, bytes of the payload.
+        label: int32.
+        domain: int32, position in the manifest's domains.
+        group: int64, equal for images that belong together; only equality means something.
+        source_sha256: uint8 [n, 32], digest of the source file.
+        keys: bytes.
+    """
+
+    shard: np.ndarray
+    offset: np.ndarray
+    length: np.ndarray
+    label: np.ndarray
+    domain: np.ndarray
+    group: np.ndarray
+    source_sha256: np.ndarray
+    keys: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def key(self, row: int) -> str:
+        """Returns the key of a row as text; bytes that are not UTF-8 become surrogate escapes."""
+        return os.fsdecode(self.keys[row])
+
+
+def file_name(split: str) -> str:
+    """Returns the name of a split's index file."""
+    return f"{split}.index.npz"
+
+
+def to_bytes(index: Index) -> bytes:
+    """Returns the index as the bytes of its file, the same for equal indexes."""
+    columns = {
+        field.name: getattr(index, field.name)
+        for field in dataclasses.fields(Index)
+        if field.name != "keys"
+    }
+    columns["key_bytes"] = np.frombuffer(b"".join(index.keys), np.uint8)
+    columns["key_ends"] = np.cumsum([len(key) for key in index.keys], dtype=np.int64)
+    out = io.BytesIO()
+    np.savez(out, **columns)
+    return out.getvalue()
+
+
+def from_bytes(data: bytes) -> Index:
+    """Returns the index that `to_bytes` wrote.
+
+    Raises:
+        ManifestError: if the bytes are damaged.
+    """
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as columns:
+            fields = {name: columns[name] for name in columns.files}
+        text, ends = fields.pop("key_bytes").tobytes(), fields.pop("key_ends").tolist()
+        starts = [0, *ends[:-1]]
+        keys = tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
+        return Index(keys=keys, **fields)
+    except Exception as error:  # zipfile, zlib and NumPy each have their own
+        raise manifest_lib.ManifestError(f"the index is damaged: {error}") from None
+
+
+def load(folder: str, split: manifest_lib.Split) -> Index:
+    """Returns the index of a split.
+
+    Raises:
+        ManifestError: if the file is missing, damaged, or has another number of rows than the
+            manifest says.
+    """
+    path = os.path.join(folder, split.index.file)
+    try:
+        with open(path, "rb") as file:
+            index = from_bytes(file.read())
+    except (OSError, manifest_lib.ManifestError) as error:
+        raise manifest_lib.ManifestError(f"{path}: {error}") from None
+    if len(index) != split.count:
+        raise manifest_lib.ManifestError(
+            f"{path}: {len(index)} rows, the manifest says {split.count}"
+        )
+    return index

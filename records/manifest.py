@@ -1,0 +1,141 @@
+"""What a record set is: a frozen value, written last as `manifest.json`.
+
+A folder without a manifest is not a record set, so readers never see a half one.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+FILE_NAME = "manifest.json"
+REJECTS_NAME = "rejects.jsonl"
+FORMAT_VERSION = 1
+
+
+class ManifestError(ValueError):
+    """The folder holds no record set that this version can read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name, records, bytes and SHA-256 in hexadecimal."""
+
+    file: str
+    records: int
+    bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One split: images per class (in the order of the class names), its shards and its index."""
+
+    class_counts: tuple[int, ...]
+    shards: tuple[Shard, ...]
+    index: Shard
+
+    @property
+    def count(self) -> int:
+        """Images in the split."""
+        return sum(self.class_counts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """Everything later stages must know about a record set.
+
+    Attributes:
+        class_names: in label order.
+        domains: names, in the order of the index's domain numbers.
+        image_size: height and width of every image, in pixels.
+        encoding: how the pixels stand in a record; `raw` is uint8 [size, size, 3].
+        splits: by name, in build order.
+        accounting: for each class (and "" where the class is unknown) the number of files found,
+            written, quarantined and excluded; found is the sum of the others.
+        reasons: how many files were quarantined or excluded for each reason.
+        settings: what the build was told; equal settings and sources give equal bytes.
+        sources_sha256: digest over the sorted keys, labels, groups, domains and contents.
+        format_version: of this file and of the records.
+    """
+
+    class_names: tuple[str, ...]
+    domains: tuple[str, ...]
+    image_size: int
+    encoding: str
+    splits: Mapping[str, Split]
+    accounting: Mapping[str, Mapping[str, int]]
+    reasons: Mapping[str, int]
+    settings: Mapping[str, Any]
+    sources_sha256: str
+    format_version: int = FORMAT_VERSION
+
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one decoded image."""
+        return self.image_size * self.image_size * 3
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the manifest's text: two sets with one digest are the same to the byte."""
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+    def split(self, name: str) -> Split:
+        """Returns a split by name.
+
+        Raises:
+            ManifestError: if there is none of that name, with the names there are.
+        """
+        if name not in self.splits:
+            raise ManifestError(f"no split {name!r}; the record set has {', '.join(self.splits)}")
+        return self.splits[name]
+
+
+def to_json(manifest: Manifest) -> str:
+    """Returns the manifest as JSON text, the same for equal manifests."""
+    return json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+
+
+def from_json(text: str) -> Manifest:
+    """Returns the manifest that `to_json` wrote.
+
+    Raises:
+        ManifestError: if the text is damaged or of a newer format.
+    """
+    try:
+        fields = json.loads(text)
+        version = fields["format_version"]
+        if version != FORMAT_VERSION:
+            raise ManifestError(f"format_version must be {FORMAT_VERSION}, got {version!r}")
+        for name, split in fields["splits"].items():
+            fields["splits"][name] = Split(
+                class_counts=tuple(split["class_counts"]),
+                shards=tuple(Shard(**shard) for shard in split["shards"]),
+                index=Shard(**split["index"]),
+            )
+        for name in ("class_names", "domains"):
+            fields[name] = tuple(fields[name])
+        return Manifest(**fields)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ManifestError(f"the manifest is damaged: {type(error).__name__}: {error}") from None
+
+
+def load(folder: str) -> Manifest:
+    """Returns the manifest of a record set.
+
+    Raises:
+        ManifestError: if the folder has none or it cannot be read.
+    """
+    path = os.path.join(folder, FILE_NAME)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return from_json(file.read())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ManifestError(
+            f"no record set in {folder!r}: {FILE_NAME} is missing"
+            " (make one with python -m records.build_main)"
+        ) from None
+    except (OSError, UnicodeDecodeError, ManifestError) as error:
+        raise ManifestError(f"{path}: {error}") from None

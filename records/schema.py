@@ -1,0 +1,138 @@
+"""One record: a `tf.train.Example` with a fixed set of features, encoded and decoded side by side.
+
+The features are `domain` (bytes), `group` (bytes), `key` (bytes), `label` (int64) and `image`
+(bytes, uint8 pixels [height, width, 3] in row order). They are written in that order, so the pixels
+are the last bytes of a record: a reader that knows the size can take them without parsing, and any
+protobuf parser reads the whole. Encoding by hand keeps TensorFlow out of the build workers; wire
+format: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+
+CHANNELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One labelled image.
+
+    Attributes:
+        key: stable name, the source path as raw bytes.
+        label: index into the class names of the manifest.
+        image: uint8 pixels, height * width * 3 bytes.
+        group: images that belong together (a person, a series) share it.
+        domain: where the image comes from, empty if there is only one.
+    """
+
+    key: bytes
+    label: int
+    image: bytes
+    group: bytes = b""
+    domain: bytes = b""
+
+
+def encode(example: Example) -> bytes:
+    """Returns the serialized `tf.train.Example`."""
+    return _field(1, b"".join(_entries(example)))
+
+
+def decode(payload: bytes) -> Example:
+    """Returns the example of a serialized `tf.train.Example`, whatever the order of its features.
+
+    Raises:
+        ValueError: if the bytes are not such a message, or a feature is missing or of another type.
+    """
+    features: dict[str, bytes | int] = {}
+    for entry in _fields(_only(payload, 1)):
+        parts = dict(_fields(entry[1]))
+        kind, values = next(_fields(parts[2]))
+        name = parts[1].decode("ascii")
+        features[name] = _only(values, 1) if kind == 1 else _read_int(_only(values, 1))
+    names = [field.name for field in dataclasses.fields(Example)]
+    if sorted(features) != sorted(names):
+        raise ValueError(f"features must be {sorted(names)}, got {sorted(features)}")
+    try:
+        return Example(**features)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise ValueError(f"not a record of this schema: {error}") from error
+
+
+def image_suffix(num_bytes: int) -> bytes:
+    """Returns the bytes that stand before the pixels of an encoded record with `num_bytes` pixels.
+
+    Together with the checksum it proves that the last `num_bytes` of a payload are the image.
+    """
+    tail = _bytes_feature("image", bytes(num_bytes))
+    return tail[: len(tail) - num_bytes]
+
+
+def _entries(example: Example) -> Iterator[bytes]:
+    yield _bytes_feature("domain", example.domain)
+    yield _bytes_feature("group", example.group)
+    yield _bytes_feature("key", example.key)
+    # Feature.int64_list is field 3; its values are packed.
+    yield _feature("label", _field(3, _field(1, _varint(example.label))))
+    yield _bytes_feature("image", example.image)
+
+
+def _bytes_feature(name: str, value: bytes) -> bytes:
+    return _feature(name, _field(1, _field(1, value)))  # Feature.bytes_list is field 1
+
+
+def _feature(name: str, feature: bytes) -> bytes:
+    return _field(1, _field(1, name.encode("ascii")) + _field(2, feature))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise ValueError("a varint is cut or too long")
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def _read_int(data: bytes) -> int:
+    return _read_varint(data, 0)[0]
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yields (field number, value) of a message; unpacked varints come as their bytes."""
+    at = 0
+    while at < len(data):
+        tag, at = _read_varint(data, at)
+        if tag & 7 == 0:
+            end = _read_varint(data, at)[1]
+        elif tag & 7 == 2:
+            length, at = _read_varint(data, at)
+            end = at + length
+        else:
+            raise ValueError(f"unexpected wire type {tag & 7}")
+        if end > len(data):
+            raise ValueError(f"a field claims {end - at} bytes, {len(data) - at} are left")
+        yield tag >> 3, data[at:end]
+        at = end
+
+
+def _only(data: bytes, number: int) -> bytes:
+    values = [value for found, value in _fields(data) if found == number]
+    if len(values) != 1:
+        raise ValueError(f"field {number} must stand once, found {len(values)} times")
+    return values[0]

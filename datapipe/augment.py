@@ -104,9 +104,9 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str, cval: float = 0.
     """Returns the images moved by their maps, bilinear, in 0..1.
 
     Four gathers of neighbouring pixels that XLA fuses into one loop; the stock op
-    `ImageProjectiveTransformV3` took five times as long on two cores. Outside the picture: `nearest`
-    repeats the edge, `reflect` mirrors about the edge (abc|cba), `constant` is `cval` wherever the
-    coordinate leaves 0..size-1; as in `scipy.ndimage`, which Keras uses.
+    `ImageProjectiveTransformV3` took five times as long on two cores. Outside the picture:
+    `nearest` repeats the edge, `reflect` mirrors about the edge (abc|cba), `constant` is `cval`
+    wherever the coordinate leaves 0..size-1; as in `scipy.ndimage`, which Keras uses.
 
     Args:
         images: uint8 [n, size, size, 3].
@@ -146,9 +146,7 @@ def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str, cval: float = 0.
     return result
 
 
-def train(
-    options: AugmentOptions, seed: int
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def train(options: AugmentOptions, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
     """Returns the function that makes training images of stored ones.
 
     It takes uint8 [n, size, size, 3] and the int64 [n] consecutive positions of the stream where

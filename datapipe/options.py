@@ -113,21 +113,23 @@ class AugmentOptions:
 # Named after their use; the reasons stand beside them.
 PRESETS = {
     "none": AugmentOptions(),
-    # Letters and signs: what is upright stays upright and a mirror image may be another letter.
+    # Letters and signs: drawn small or large and anywhere, but a mirror image, or one turned far,
+    # may be another letter.
     "glyph": AugmentOptions(
         rotation_range=15,
-        width_shift_range=0.1,
-        height_shift_range=0.1,
+        width_shift_range=0.2,
+        height_shift_range=0.2,
         shear_range=10,
-        zoom_range=0.15,
+        zoom_range=0.4,
     ),
     # Photographs of things that may as well be seen from the other side.
     "photo": AugmentOptions(
-        rotation_range=15,
-        width_shift_range=0.1,
-        height_shift_range=0.1,
-        zoom_range=0.15,
+        rotation_range=25,
+        width_shift_range=0.15,
+        height_shift_range=0.15,
+        shear_range=15,
+        zoom_range=0.3,
         horizontal_flip=True,
-        brightness_range=(0.7, 1.3),
+        brightness_range=(0.6, 1.4),
     ),
 }

@@ -56,7 +56,9 @@ def load(record_set: RecordSet, split: str, *, show_progress: bool = True) -> Re
     bar = tqdm(total=info.count, desc=f"loading {split}", unit=" rows", disable=off)
     numbers = range(len(info.shards))
     with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for count in pool.map(lambda number: _load_shard(record_set, split, number, pixels), numbers):
+        for count in pool.map(
+            lambda number: _load_shard(record_set, split, number, pixels), numbers
+        ):
             bar.update(count)
     with tf.device("CPU:0"):
         labels = tf.convert_to_tensor(record_set.index(split).label)

@@ -29,7 +29,7 @@ def load(choice: str) -> types.ModuleType:
         AddonsMissingError: if it is not installed.
     """
     # So that every module of tf_keras that Addons asks for by Keras' name is loaded already.
-    import tf_keras.src.engine.keras_tensor
+    import tf_keras.src.engine.keras_tensor  # noqa: F401
 
     hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_keras(name)}
     for name, module in list(sys.modules.items()):

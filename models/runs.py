@@ -1,4 +1,4 @@
-"""The run folder: what was trained, on what, how. `run.json` is all that evaluation needs to know."""
+"""The run folder: what was trained, on what, how. `run.json` tells evaluation all of it."""
 
 import dataclasses
 import json

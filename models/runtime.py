@@ -35,7 +35,7 @@ def configure(*, strategy: str, precision: str, seed: int, cpu_devices: int = 1)
         strategy: `one` device, or `mirrored` over all GPUs (over the CPU devices without a GPU).
         precision: one of `PRECISIONS`.
         seed: of the initial weights and of dropout.
-        cpu_devices: into how many logical devices to divide the CPU, to try `mirrored` without GPUs.
+        cpu_devices: how many logical devices the CPU is divided into, to try `mirrored` on it.
 
     Raises:
         ValueError: for a name that is not offered or fewer than one CPU device.

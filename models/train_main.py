@@ -10,7 +10,8 @@ import dataclasses
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from absl import flags
 
@@ -19,6 +20,10 @@ from models import addons, evaluation, runs, runtime, training, zoo
 from records import build_main, cli, manifest, record_set, tfrecord
 from records.backend import keras, tf
 
+_Made = TypeVar("_Made")
+
+# --source and all that goes with it: the flags of the build.
+flags.adopt_module_key_flags(build_main)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set to train on.")
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the results: new, or empty.")
 _TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split to train on.")
@@ -57,13 +62,13 @@ _CPU_DEVICES = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch, over all replicas.")
 _EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of the sampling plan.")
 _OPTIMIZER = flags.DEFINE_enum("optimizer", "adamw", training.OPTIMIZERS, "Optimizer.")
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 1e-3, "Highest rate of the schedule.")
+_LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Highest rate of the schedule.")
 _SCHEDULE = flags.DEFINE_enum("schedule", "cosine", training.SCHEDULES, "Of the learning rate.")
 _WARMUP = flags.DEFINE_float("warmup", 0.05, "Share of the steps that cosine warms up for.")
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.01, "Of adamw and lamb.")
-_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.0, "Share spread over all classes.")
+_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.05, "Of adamw and lamb.")
+_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.05, "Share spread over all classes.")
 _MONITOR = flags.DEFINE_enum(
-    "monitor", "val_loss", list(training.MONITORS), "Whose best epoch is kept."
+    "monitor", "val_macro_f1", list(training.MONITORS), "Whose best epoch is kept."
 )
 _JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
 
@@ -115,7 +120,7 @@ def main(arguments: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _checked(make):  # type: ignore[no-untyped-def]
+def _checked(make: Callable[[], _Made]) -> _Made:
     """Calls `make`; what it finds wrong with the flags is the user's to mend."""
     try:
         return make()
@@ -181,7 +186,7 @@ def _build(run_dir: str) -> str:
 
 def _training_input(
     opened: record_set.RecordSet, plan: sampling.SamplingPlan, augment: options.AugmentOptions
-):  # type: ignore[no-untyped-def]
+) -> Callable[[int, int, int], tf.data.Dataset]:
     rows = resident.load(opened, _TRAIN_SPLIT.value)
 
     def dataset(replica: int, num_replicas: int, pieces: int) -> tf.data.Dataset:
@@ -192,7 +197,9 @@ def _training_input(
     return dataset
 
 
-def _validation(opened: record_set.RecordSet, model: keras.Model):  # type: ignore[no-untyped-def]
+def _validation(
+    opened: record_set.RecordSet, model: keras.Model
+) -> Callable[[keras.Model], Mapping[str, float]]:
     rows = resident.load(opened, _VALIDATION_SPLIT.value)
     dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
     probabilities = evaluation.predictor(model)
@@ -234,7 +241,7 @@ def _run(
 ) -> runs.Run:
     info = opened.manifest
     present = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
-    best = max(history, key=lambda line: line[monitor] * training.MONITORS[monitor])
+    best = max(reversed(history), key=lambda line: line[monitor] * training.MONITORS[monitor])
     return runs.Run(
         model=_MODEL.value,
         class_names=info.class_names,

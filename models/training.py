@@ -31,17 +31,17 @@ class TrainOptions:
         warmup: share of all steps that `cosine` warms up for, 0 to below 1.
         weight_decay: of `adamw` and `lamb`; biases and normalization are left alone.
         label_smoothing: share of a label that is spread over all classes, 0 to below 1.
-        monitor: the validation metric whose best epoch is kept.
+        monitor: the validation metric whose best epoch is kept, the latest of equal ones.
     """
 
     epochs: int = 30
     optimizer: str = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     schedule: str = "cosine"
     warmup: float = 0.05
-    weight_decay: float = 0.01
-    label_smoothing: float = 0.0
-    monitor: str = "val_loss"
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.05
+    monitor: str = "val_macro_f1"
 
     def __post_init__(self) -> None:
         choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "monitor": tuple(MONITORS)}
@@ -225,9 +225,9 @@ class _Epochs(keras.callbacks.Callback):
                 f"the loss is {line['loss']} in epoch {epoch + 1}; try a lower --learning_rate"
                 " (or --precision=float32)"
             )
-        rate = self.model.optimizer.learning_rate
         steps = self._data.steps_per_epoch
-        line["learning_rate"] = float(rate(self.model.optimizer.iterations) if callable(rate) else rate)
+        rate = learning_rate(self._options, steps * self._options.epochs)
+        line["learning_rate"] = float(rate(steps * (epoch + 1)) if callable(rate) else rate)
         line["images_per_second"] = steps * self._data.batch_size / seconds
         line.update(self._validate(self.model))
         self.history.append(line)
@@ -238,7 +238,7 @@ class _Epochs(keras.callbacks.Callback):
         monitor = self._options.monitor
         value = line[monitor] * MONITORS[monitor]
         mark = ""
-        if value > self._best:
+        if value >= self._best:  # of equal epochs the later, which saw a lower rate
             self._best, mark = value, " *"
             self._write_weights(BEST)
         _write_history(os.path.join(self._run_dir, "history.csv"), self.history)

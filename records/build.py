@@ -112,8 +112,12 @@ def build(
         [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
     )
     rejects += [reject for result in written for reject in result.rejects]
+    rejects.sort(key=lambda reject: os.fsencode(reject.key))
     if not any(result.rows for result in written):
-        raise writer.BuildError(f"none of {len(listing.images)} images can be used: {rejects[0]}")
+        raise writer.BuildError(
+            f"none of {len(listing.images)} images can be used; the first, {rejects[0].key!r}:"
+            f" {rejects[0].detail}"
+        )
 
     domains = sorted({entry.source.domain for entry in entries})
     split_entries = {}
@@ -125,7 +129,6 @@ def build(
         ]
         index = _index(of_split, domains, groups)
         split_entries[name] = _split_entry(output, name, index, of_split, len(class_names))
-    rejects.sort(key=lambda reject: os.fsencode(reject.key))
     _write_rejects(output, rejects)
     result = manifest.Manifest(
         class_names=tuple(class_names),

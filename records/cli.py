@@ -22,6 +22,9 @@ def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> Non
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
+        if any(argument in ("--help", "-help", "-h") for argument in argv):
+            app.usage(shorthelp=True, writeto_stdout=True)
+            sys.exit(DONE)
         try:
             return flags.FLAGS(argv)
         except flags.Error as error:

@@ -4,6 +4,7 @@ Format: https://www.tensorflow.org/tutorials/load_data/tfrecord, "TFRecords form
 """
 
 import dataclasses
+import mmap
 import struct
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ _HEADER = struct.Struct("<QI")  # payload length, masked CRC-32C of those 8 byte
 _FOOTER = struct.Struct("<I")  # masked CRC-32C of the payload
 HEADER_BYTES = _HEADER.size
 FRAME_BYTES = _HEADER.size + _FOOTER.size
+
+
+Buffer = bytes | memoryview | mmap.mmap
 
 
 class DamagedRecordError(ValueError):
@@ -41,7 +45,7 @@ def frame(payload: bytes) -> bytes:
     )
 
 
-def payload_at(shard: bytes | memoryview, offset: int) -> bytes:
+def payload_at(shard: Buffer, offset: int) -> bytes:
     """Returns the payload of the record that begins at `offset`, its checksums verified.
 
     Raises:
@@ -53,7 +57,7 @@ def payload_at(shard: bytes | memoryview, offset: int) -> bytes:
     return result
 
 
-def scan(shard: bytes | memoryview) -> Iterator[tuple[int, bytes | Damage]]:
+def scan(shard: Buffer) -> Iterator[tuple[int, bytes | Damage]]:
     """Yields `(offset, payload)` for each record from the start, `(offset, Damage)` for bad ones.
 
     A damaged payload is stepped over, because its header still says where the next record begins.

@@ -1,0 +1,56 @@
+"""Evaluates a trained run on a split and writes `report.json` and `report.html`.
+
+    python -m models.evaluate_main --run_dir=runs/photos
+
+Every image of the split counts once; nothing is resampled or shuffled.
+"""
+
+import os
+from collections.abc import Sequence
+
+from absl import flags
+
+from datapipe import pipeline, resident
+from models import evaluation, report, runs
+from records import cli, manifest, record_set, tfrecord
+
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
+_RECORDS = flags.DEFINE_string("records", None, "Record set; that of the training if left out.")
+_SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the report; the run's if left out.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time.")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Loads run and records, predicts, reports."""
+    cli.no_arguments(arguments)
+    run_dir = cli.require("run_dir", _RUN_DIR.value)
+    if _BATCH_SIZE.value < 1:
+        raise cli.UsageError(f"--batch_size must be at least 1, got {_BATCH_SIZE.value}")
+    run = runs.load(run_dir)
+    opened = record_set.open_set(_RECORDS.value or run.records)
+    runs.check_fits(run, opened.manifest)
+    rows = resident.load(opened, _SPLIT.value)
+    dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
+    predictor = evaluation.predictor(runs.load_model(run, run_dir))
+    probabilities = evaluation.predict(predictor, dataset, len(rows))
+    table = evaluation.table(opened, _SPLIT.value, probabilities)
+    said = report.contents(run, opened, _SPLIT.value, table)
+    output = _OUTPUT.value or run_dir
+    os.makedirs(output, exist_ok=True)
+    path = report.write(said, opened, _SPLIT.value, output)
+    for line in report.headline(said):
+        print(line)
+    print(f"report: {path}")
+    return cli.DONE
+
+
+if __name__ == "__main__":
+    cli.run(
+        main,
+        runs.RunError,
+        manifest.ManifestError,
+        tfrecord.DamagedRecordError,
+        resident.MemoryBudgetError,
+        OSError,
+    )

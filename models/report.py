@@ -1,0 +1,180 @@
+"""A table of predictions to `report.json` and one self-contained `report.html`."""
+
+import base64
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from models import charts, metrics
+from models.evaluation import Table
+from models.runs import Run
+from records import files
+from records.record_set import RecordSet
+
+_MAX_PICTURES = 60
+_AVERAGES = {
+    "accuracy": ("Accuracy", "hits over all images; Wilson interval"),
+    "macro_f1": ("Macro F1", "plain mean of F1 over the classes; bootstrap interval over images"),
+    "balanced_accuracy": (
+        "Balanced accuracy",
+        "plain mean of recall over the classes; bootstrap interval over images",
+    ),
+}
+
+
+def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[str, Any]:
+    """Returns what `report.json` says, as plain values.
+
+    `accuracy`, `macro_f1` and `balanced_accuracy` each hold `value`, `low`, `high`, `count` and
+    `chance`; `confusion` counts images, true classes down and predicted ones across; `mistakes`
+    come with the most confident first.
+    """
+    matrix, info = table.confusion, record_set.manifest
+    ratios = metrics.per_class(matrix)
+    return {
+        "split": split,
+        **{name: dataclasses.asdict(s) for name, s in metrics.scores(matrix).items()},
+        "log_loss": metrics.log_loss(table.labels, table.probabilities),
+        "majority_share": float(matrix.sum(1).max() / matrix.sum()),
+        "chance_z": metrics.chance_z(matrix),
+        "verdict": _verdict(run, split, table),
+        "class_names": list(run.class_names),
+        "confusion": matrix.tolist(),
+        "per_class": {
+            name: {key: _plain(values[label]) for key, values in ratios.items()}
+            for label, name in enumerate(run.class_names)
+        },
+        "domains": _domains(table),
+        "mistakes": _mistakes(run, table),
+        "splits": {
+            name: dict(zip(run.class_names, entry.class_counts, strict=True))
+            for name, entry in info.splits.items()
+        },
+        "accounting": info.accounting,
+        "reasons": info.reasons,
+        "records_digest": info.digest,
+        "run": dataclasses.asdict(run),
+    }
+
+
+def write(said: Mapping[str, Any], record_set: RecordSet, split: str, folder: str) -> str:
+    """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path."""
+    text = json.dumps(said, ensure_ascii=False, indent=1) + "\n"
+    files.write_whole(os.path.join(folder, "report.json"), text.encode("utf-8", "backslashreplace"))
+    path = os.path.join(folder, "report.html")
+    page = _page(said, _pictures(said["mistakes"], record_set, split))
+    files.write_whole(path, page.encode("utf-8", "xmlcharrefreplace"))
+    return path
+
+
+def headline(said: Mapping[str, Any]) -> list[str]:
+    """Returns the three lines that matter."""
+    return [
+        said["verdict"],
+        f"accuracy {metrics.Score(**said['accuracy'])}",
+        f"macro F1 {metrics.Score(**said['macro_f1'])}",
+    ]
+
+
+def _verdict(run: Run, split: str, table: Table) -> str:
+    matrix = table.confusion
+    count, wrong = int(matrix.sum()), int(matrix.sum() - np.trace(matrix))
+    named = np.flatnonzero(matrix.sum(0))
+    if len(named) == 1:
+        return (
+            f"{run.model} calls every one of {count:,} images of {split}"
+            f" {run.class_names[named[0]]}: it has collapsed to one class"
+        )
+    z = metrics.chance_z(matrix)
+    if abs(z) < 3:
+        return (
+            f"{run.model} on {split}: these predictions are consistent with unrelated ones"
+            f" (z = {z:.2f}), {wrong:,} of {count:,} images wrong"
+        )
+    return (
+        f"{run.model} gets {count - wrong:,} of {count:,} images of {split} right, {wrong:,} wrong:"
+        f" {abs(z):.0f} standard deviations {'better' if z > 0 else 'worse'} than"
+        " unrelated predictions"
+    )
+
+
+def _domains(table: Table) -> dict[str, dict[str, Any]]:
+    result = {}
+    domains = np.array(table.domains)
+    for name in sorted(set(table.domains)):
+        hits = (table.predicted == table.labels)[domains == name]
+        low, high = metrics.wilson(int(hits.sum()), len(hits))
+        result[name] = {"value": float(hits.mean()), "low": low, "high": high, "count": len(hits)}
+    return result
+
+
+def _mistakes(run: Run, table: Table) -> list[dict[str, Any]]:
+    predicted = table.predicted
+    wrong = np.flatnonzero(predicted != table.labels)
+    confidence = table.probabilities.max(1)
+    return [
+        {
+            "row": int(row),
+            "key": table.keys[row],
+            "domain": table.domains[row],
+            "true": run.class_names[table.labels[row]],
+            "predicted": run.class_names[predicted[row]],
+            "probability": float(confidence[row]),
+            "probability_of_true": float(table.probabilities[row, table.labels[row]]),
+        }
+        for row in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+    ]
+
+
+def _plain(value: Any) -> int | float:
+    return int(value) if np.issubdtype(type(value), np.integer) else float(value)
+
+
+def _pictures(
+    mistakes: Sequence[Mapping[str, Any]], record_set: RecordSet, split: str
+) -> list[str]:
+    """Returns the first mistakes as PNG data URIs."""
+    pictures = []
+    for mistake in mistakes[:_MAX_PICTURES]:
+        out = io.BytesIO()
+        Image.fromarray(record_set.pixels(split, mistake["row"])).save(out, "PNG")
+        pictures.append("data:image/png;base64," + base64.b64encode(out.getvalue()).decode())
+    return pictures
+
+
+def _page(said: Mapping[str, Any], pictures: Sequence[str]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        said=said,
+        run=said["run"],
+        scores=[(*_AVERAGES[name], said[name]) for name in _AVERAGES],
+        pictures=list(zip(said["mistakes"], pictures, strict=False)),
+        charts=[_chart(said["run"]["history"], *spec) for spec in _CHARTS],
+    )
+
+
+_CHARTS = (
+    ("Loss", ("loss", "training"), ("val_loss", "validation")),
+    ("Accuracy", ("accuracy", "training"), ("val_accuracy", "validation")),
+    ("Learning rate", ("learning_rate", "learning rate")),
+)
+
+
+def _chart(
+    history: Sequence[Mapping[str, float]], title: str, *columns: tuple[str, str]
+) -> tuple[str, str]:
+    series = [charts.Series(name, [line[key] for line in history]) for key, name in columns]
+    return title, charts.line_chart(title, series)

@@ -1,0 +1,63 @@
+import os
+
+import numpy as np
+import pytest
+
+from datapipe import resident
+from records import manifest, tfrecord
+from records.backend import tf
+from tests import fakes
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return fakes.built(tmp_path_factory.mktemp("set"), {"a": 250, "b": 150})
+
+
+def test_rows_are_the_records(records):
+    rows = resident.load(records, "train", show_progress=False)
+    index = records.index("train")
+    assert len(rows) == len(index) == 240
+    for row in (0, 1, 120, 239):
+        np.testing.assert_array_equal(rows.images[row], records.pixels("train", row))
+    np.testing.assert_array_equal(rows.labels, index.label)
+
+
+def test_gather_gives_images_with_their_labels(records):
+    rows = resident.load(records, "test", show_progress=False)
+    wanted = [5, 0, 5, 79]
+    images, labels = rows.gather(tf.constant(wanted, tf.int64))
+    assert images.dtype == tf.uint8 and labels.dtype == tf.int32
+    for place, row in enumerate(wanted):
+        np.testing.assert_array_equal(images[place], records.pixels("test", row))
+        assert labels[place] == records.index("test").label[row]
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    records = fakes.built(tmp_path, {"a": 10, "b": 10})
+    path = records.path(records.manifest.split("train").shards[0])
+    index = records.index("train")
+    with open(path, "r+b") as file:
+        file.seek(int(index.offset[4]) + 200)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 8]))
+    with pytest.raises(tfrecord.DamagedRecordError) as caught:
+        resident.load(records, "train", show_progress=False)
+    assert f"{path}, row 4, key {index.key(4)!r}" in str(caught.value)
+
+
+def test_too_many_rows_are_refused_with_advice(monkeypatch, records):
+    monkeypatch.setattr(resident, "_reclaimable", lambda: -(1 << 60))
+    with pytest.raises(resident.MemoryBudgetError, match="smaller --image_size"):
+        resident.load(records, "train", show_progress=False)
+
+
+def test_an_empty_split_is_refused(tmp_path):
+    records = fakes.built(tmp_path, {"a": 1, "b": 1}, ratios={"train": 0.98, "test": 0.02})
+    with pytest.raises(manifest.ManifestError, match=r"split 'test' .* has no rows"):
+        resident.load(records, "test", show_progress=False)
+    with pytest.raises(
+        manifest.ManifestError, match="no split 'val'; the record set has train, test"
+    ):
+        resident.load(records, "val", show_progress=False)

@@ -1,0 +1,199 @@
+"""The binaries as a user runs them: real files and processes, exit codes, what the screen shows."""
+
+import json
+import os
+import subprocess
+
+import pytest
+
+from tests import fakes
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    root = fakes.class_tree(
+        tmp_path_factory.mktemp("사진 tree"), {"dark": 60, "light": 30}, size=40
+    )
+    return fakes.tree(root, {"dark/broken.jpg": b"<html>"})
+
+
+@pytest.fixture(scope="module")
+def run_dir(source, tmp_path_factory):
+    """Trains from the source folder, under two mirrored CPU devices."""
+    run_dir = tmp_path_factory.mktemp("runs") / "run"
+    done = fakes.run_module(
+        "models.train_main",
+        f"--source={source}",
+        f"--run_dir={run_dir}",
+        "--image_size=32",
+        "--model=lenet",
+        "--target=balanced",
+        "--augment=photo",
+        "--strategy=mirrored",
+        "--cpu_devices=2",
+        "--batch_size=20",
+        "--epochs=8",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "mirrored, 2 x CPU, float32; global batch 20 (10 a replica)" in done.stdout
+    return run_dir
+
+
+def test_images_to_report(run_dir):
+    done = fakes.run_module("models.evaluate_main", f"--run_dir={run_dir}")
+    assert done.returncode == 0 and done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[-1] == f"report: {run_dir}/report.html"
+    assert [line.split()[0] for line in lines[-4:-1]] == ["lenet", "accuracy", "macro"]
+    said = json.loads((run_dir / "report.json").read_text("utf-8"))
+    assert said["accuracy"]["count"] == 13 and said["accuracy"]["value"] > 0.7
+    assert said["reasons"] == {"not_an_image": 1}
+    assert said["run"]["flags"]["target"] == "balanced"
+    assert said["run"]["sampling"]["draws"] == [32, 32]
+
+
+def test_another_split_and_folder(run_dir, tmp_path):
+    arguments = (f"--run_dir={run_dir}", "--split=validation", f"--output={tmp_path}/v")
+    done = fakes.run_module("models.evaluate_main", *arguments)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "v/report.json").read_text("utf-8"))["split"] == "validation"
+
+
+def test_a_model_is_not_evaluated_on_other_classes(run_dir, tmp_path):
+    other = fakes.built(tmp_path, {"dark": 10, "bright": 10}, size=32)
+    arguments = (f"--run_dir={run_dir}", f"--records={other.folder}")
+    done = fakes.run_module("models.evaluate_main", *arguments)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "only in the model ['light'], only in the records ['bright']" in done.stderr
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains_to_finite_numbers(run_dir, tmp_path, precision):
+    done = fakes.run_module(
+        "models.train_main",
+        f"--records={run_dir}/records",
+        f"--run_dir={tmp_path}/run",
+        "--model=lenet",
+        f"--precision={precision}",
+        "--epochs=2",
+        "--batch_size=16",
+    )
+    assert done.returncode == 0, done.stderr
+    assert precision in done.stdout
+    run = json.loads((tmp_path / "run/run.json").read_text("utf-8"))
+    assert all(0 < line["loss"] < 10 for line in run["history"])
+
+
+def test_benchmark_writes_its_table(run_dir, tmp_path):
+    done = fakes.run_module(
+        "datapipe.benchmark_main",
+        f"--records={run_dir}/records",
+        f"--output={tmp_path}",
+        "--rows=300",
+        "--batch_size=32",
+        "--repeats=2",
+        "--seconds=0.02",
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "benchmark.json").read_text("utf-8"))["rows"]
+    assert {(row["task"], row["system"]) for row in rows} >= {
+        ("READ", "datapipe"),
+        ("READ", "memcpy, 1 thread"),
+        ("READ", "tutorial tf.data"),
+        ("TRAIN_FEED", "datapipe"),
+        ("TRAIN_FEED", "tutorial tf.data"),
+        ("BALANCED", "datapipe"),
+    }
+    assert all(row["images_per_second"] > 0 and row["repeats"] == 2 for row in rows)
+
+
+WRONG_USE = [
+    ("records.build_main", ("--source=x",), 2, "--output must be given"),
+    ("records.build_main", ("--source=x", "--output=y", "oops"), 2, "got 'oops'"),
+    (
+        "records.build_main",
+        ("--source=nowhere", "--output=y"),
+        1,
+        "must be a folder, got 'nowhere'",
+    ),
+    ("records.build_main", ("--image_size=big",), 2, "--image_size=big"),
+    ("records.build_main", ("--resize=squash",), 2, "should be one of <stretch|crop|pad>"),
+    ("records.build_main", ("--num_workers=-1",), 2, "--num_workers must be 0 or more, got -1"),
+    ("models.train_main", ("--run_dir=x", "--target=even"), 2, "should be one of <natural|"),
+    ("models.train_main", ("--run_dir=x", "--epochs=0"), 2, "epochs must be at least 1, got 0"),
+    ("models.train_main", ("--run_dir=x", "--monitor=val_f1"), 2, "should be one of <val_loss|"),
+    ("models.train_main", ("--run_dir=x", "--rotation_range=-3"), 2, "0..180, got -3"),
+    ("models.evaluate_main", ("--run_dir=nowhere",), 1, "no finished run in 'nowhere'"),
+    (
+        "datapipe.benchmark_main",
+        ("--output=x", "--records=nowhere"),
+        1,
+        "no record set in 'nowhere'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("module", "arguments", "code", "message"), WRONG_USE)
+def test_wrong_use_is_one_clear_line(module, arguments, code, message, tmp_path):
+    done = subprocess.run(
+        [fakes.sys.executable, "-m", module, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(fakes.ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == code and message in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--batch_size=7", "--batch_size must divide by 2 replicas, got 7"),
+        ("--target=shares", "target 'shares' needs a share"),
+        ("--shares=dark", "--shares must be class=weight,..., got 'dark'"),
+        ("--run_dir={run_dir}", "holds a finished run"),
+    ],
+)
+def test_training_refuses_what_cannot_be_meant(run_dir, tmp_path, flag, message):
+    done = fakes.run_module(
+        "models.train_main",
+        f"--records={run_dir}/records",
+        f"--run_dir={tmp_path}/new",
+        "--strategy=mirrored",
+        "--cpu_devices=2",
+        flag.format(run_dir=run_dir),
+    )
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("records.build_main", "records.inspect_main", "datapipe.benchmark_main"),
+        *("models.train_main", "models.evaluate_main"),
+    ],
+)
+def test_help_shows_a_command_and_the_flags(module):
+    done = fakes.run_module(module, "--help")
+    assert done.returncode == 0 and done.stderr == ""
+    assert f"python -m {module}" in done.stdout and "--records" in done.stdout + "--records" * (
+        module == "records.build_main"
+    )
+
+
+def test_run_sh_knows_its_commands():
+    script = str(fakes.ROOT / "run.sh")
+    known = subprocess.run([script, "help"], capture_output=True, text=True)
+    assert known.returncode == 0 and "./run.sh bench" in known.stdout
+    unknown = subprocess.run([script, "tset"], capture_output=True, text=True)
+    assert unknown.returncode == 2 and "no such command: tset" in unknown.stderr
+
+
+def test_the_sample_is_small_and_says_where_it_comes_from():
+    sample = fakes.ROOT / "records" / "sample"
+    files = [path for path in sample.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 4 << 20
+    assert {"ORIGIN.txt", "LICENCES.txt", "labels.csv"} <= {path.name for path in files}

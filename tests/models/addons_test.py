@@ -1,0 +1,51 @@
+"""The seam to TensorFlow Addons, with it and without."""
+
+import subprocess
+import sys
+
+import pytest
+
+from models import addons, training
+from tests import fakes
+
+HAS_ADDONS = sys.version_info < (3, 12)
+
+BLOCKED = """
+import sys
+sys.modules["tensorflow_addons"] = None  # its import now fails
+from models import addons, training
+from records.backend import keras
+training.optimizer(training.TrainOptions(optimizer="adamw"), 10)
+try:
+    training.optimizer(training.TrainOptions(optimizer="lamb"), 10)
+except addons.AddonsMissingError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not HAS_ADDONS, reason="TensorFlow Addons has no wheels for this Python")
+def test_lamb_is_there_and_keras_stays_what_it_was():
+    before = {name for name in sys.modules if name == "keras" or name.startswith("keras.")}
+    optimizer = training.optimizer(training.TrainOptions(optimizer="lamb"), 10)
+    assert type(optimizer).__name__ == "LAMB"
+    assert {n for n in sys.modules if n == "keras" or n.startswith("keras.")} == before
+
+
+@pytest.mark.skipif(not HAS_ADDONS, reason="TensorFlow Addons has no wheels for this Python")
+def test_its_import_says_nothing():
+    code = "from models import addons; addons.load('a test')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=fakes.ROOT, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+
+
+def test_without_it_the_choice_that_needs_it_is_named():
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED], cwd=fakes.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("optimizer 'lamb' needs tensorflow-addons")
+    assert "Python 3.11 and older" in done.stdout
+
+
+def test_the_error_is_an_import_error():
+    assert issubclass(addons.AddonsMissingError, ImportError)

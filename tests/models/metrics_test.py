@@ -1,0 +1,106 @@
+"""Published confusion counts to all their digits, and independent references."""
+
+import numpy as np
+import pytest
+
+from models import addons, metrics
+from records.backend import tf
+
+# A published study on face masks: TN, FP / FN, TP of 10,800 images.
+MASKS = np.array([[2713, 2687], [2662, 2738]])
+
+
+def test_published_digits_are_reproduced():
+    ratios = metrics.per_class(MASKS)
+    assert f"{metrics.accuracy_of(MASKS):.7f}" == "0.5047222"
+    assert f"{ratios['precision'][1]:.7f}" == "0.5047005"
+    assert f"{ratios['recall'][1]:.7f}" == "0.5070370"
+    assert f"{ratios['f1'][1]:.7f}" == "0.5058660"
+
+
+def test_those_predictions_were_unrelated_to_the_images():
+    assert f"{metrics.chance_z(MASKS):.2f}" == "0.98"
+    np.testing.assert_allclose(metrics.if_unrelated(MASKS)[1, 1], 2712.5)
+
+
+def test_chance_z_is_what_shuffling_shows():
+    matrix = np.array([[30, 5, 5], [10, 20, 10], [0, 5, 15]])
+    labels = np.repeat(np.arange(3), matrix.sum(1))
+    predicted = np.concatenate([np.repeat(np.arange(3), row) for row in matrix])
+    rng = np.random.default_rng(0)
+    hits = [(labels == rng.permutation(predicted)).sum() for _ in range(20_000)]
+    expected = (np.trace(matrix) - np.mean(hits)) / np.std(hits)
+    np.testing.assert_allclose(metrics.chance_z(matrix), expected, rtol=0.02)
+
+
+def test_a_collapsed_model_has_no_z():
+    assert metrics.chance_z(np.array([[60, 0], [40, 0]])) == 0
+
+
+def test_confusion_counts_true_down_and_predicted_across():
+    matrix = metrics.confusion(np.array([0, 0, 1, 2]), np.array([0, 2, 1, 1]), 3)
+    assert matrix.tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0]]
+
+
+def test_counts_of_parts_add_up():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(0, 4, 100), rng.integers(0, 4, 100)
+    parts = sum(metrics.confusion(labels[i::3], predicted[i::3], 4) for i in range(3))
+    np.testing.assert_array_equal(parts, metrics.confusion(labels, predicted, 4))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_f1_equals_tensorflow_addons(seed):
+    try:
+        tfa = addons.load("this test")
+    except addons.AddonsMissingError as error:
+        pytest.skip(str(error))
+    rng = np.random.default_rng(seed)
+    labels, predicted = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
+    reference = tfa.metrics.F1Score(num_classes=5, average="macro")
+    reference.update_state(tf.one_hot(labels, 5), tf.one_hot(predicted, 5))
+    matrix = metrics.confusion(labels, predicted, 5)
+    np.testing.assert_allclose(metrics.macro_f1_of(matrix), reference.result(), atol=1e-6)
+
+
+def test_a_class_that_never_occurs_does_not_lower_the_mean():
+    matrix = np.array([[5, 0, 0], [0, 5, 0], [0, 0, 0]])
+    assert metrics.macro_f1_of(matrix) == 1 == metrics.balanced_accuracy_of(matrix)
+
+
+@pytest.mark.parametrize(
+    ("hits", "count", "low", "high"),
+    [  # values of statsmodels.stats.proportion.proportion_confint(method="wilson")
+        (200, 203, 0.957512, 0.994968),
+        (0, 10, 0.0, 0.277533),
+        (10, 10, 0.722467, 1.0),
+        (0, 0, 0.0, 1.0),
+    ],
+)
+def test_wilson(hits, count, low, high):
+    np.testing.assert_allclose(metrics.wilson(hits, count), (low, high), atol=1e-6)
+
+
+def test_scores_carry_count_interval_and_chance():
+    scores = metrics.scores(np.array([[90, 10], [30, 70]]))
+    accuracy, macro = scores["accuracy"], scores["macro_f1"]
+    assert (accuracy.value, accuracy.count, accuracy.chance) == (0.8, 200, 0.5)
+    assert accuracy.low < 0.8 < accuracy.high
+    assert macro.low < macro.value < macro.high
+    # The bootstrap must be about as wide as the standard error says: 4 x 0.0283.
+    np.testing.assert_allclose(macro.high - macro.low, 4 * 0.0283, rtol=0.15)
+    assert "95 % interval" in str(macro) and "chance" in str(macro)
+
+
+def test_chance_of_f1_depends_on_the_prior():
+    # Two thirds positives, 66.2 % predicted positive, unrelated: F1 of that class is 0.664.
+    expected = metrics.if_unrelated(np.array([[0, 5400], [7150, 3650]]))
+    np.testing.assert_allclose(metrics.per_class(expected)["recall"].sum(), 1.0)
+    unrelated = np.array([[1825.2, 3574.8], [3650.4, 7149.6]])
+    np.testing.assert_allclose(metrics.per_class(unrelated)["f1"][1], 0.6644, atol=1e-4)
+
+
+def test_log_loss_is_finite_even_for_certain_mistakes():
+    probabilities = np.array([[1.0, 0.0], [0.25, 0.75]])
+    np.testing.assert_allclose(metrics.log_loss(np.array([0, 1]), probabilities), -np.log(0.75) / 2)
+    assert np.isfinite(metrics.log_loss(np.array([1, 1]), probabilities))

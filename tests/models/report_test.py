@@ -1,0 +1,114 @@
+"""What the report says is what the table holds, in JSON and on the page."""
+
+import base64
+import dataclasses
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models import charts, evaluation, report, runs
+from tests import fakes
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return fakes.built(tmp_path_factory.mktemp("set"), {"마스크 <b>": 40, "없음": 30})
+
+
+def run_of(records):
+    line = {"epoch": 1.0, "loss": 0.5, "val_loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.9}
+    return runs.Run(
+        model="lenet",
+        class_names=records.manifest.class_names,
+        image_size=16,
+        records=records.folder,
+        records_digest=records.manifest.digest,
+        parameters=10,
+        device="one, 1 x CPU, float32",
+        sampling={"target": {"name": "natural"}, "rows": [24, 18], "draws": [24, 18]},
+        flags={"epochs": 2},
+        versions={"python": "3"},
+        best_epoch=2,
+        history=({**line, "learning_rate": 1e-3}, {**line, "epoch": 2.0, "learning_rate": 1e-4}),
+    )
+
+
+def table_of(records, wrong=()):
+    labels = records.index("test").label
+    predicted = np.where(np.isin(np.arange(len(labels)), wrong), 1 - labels, labels)
+    confidence = np.linspace(0.6, 0.99, len(labels))[:, None]
+    picked = np.eye(2)[predicted]
+    probabilities = picked * confidence + (1 - picked) * (1 - confidence)
+    return evaluation.table(records, "test", probabilities.astype(np.float32))
+
+
+def test_json_holds_the_scores_and_every_mistake(records, tmp_path):
+    said = report.contents(run_of(records), records, "test", table_of(records, wrong=(1, 5)))
+    report.write(said, records, "test", str(tmp_path))
+    read = json.loads((tmp_path / "report.json").read_text("utf-8"))
+    assert set(read["accuracy"]) == {"value", "low", "high", "count", "chance"}
+    assert read["accuracy"]["value"] == 12 / 14 and read["accuracy"]["count"] == 14
+    assert np.sum(read["confusion"]) == 14 and np.trace(read["confusion"]) == 12
+    index = records.index("test")
+    assert [mistake["key"] for mistake in read["mistakes"]] == [index.key(5), index.key(1)]
+    assert read["mistakes"][0]["probability"] > read["mistakes"][1]["probability"]
+    assert read["splits"]["train"] == {"마스크 <b>": 24, "없음": 18}
+
+
+def test_the_page_is_whole_in_itself_and_escapes_names(records, tmp_path):
+    said = report.contents(run_of(records), records, "test", table_of(records, wrong=(1, 5)))
+    report.write(said, records, "test", str(tmp_path))
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "마스크 &lt;b&gt;" in page and "마스크 <b>" not in page
+    assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
+    pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))
+    np.testing.assert_array_equal(shown, records.pixels("test", 5))
+    assert len(pictures) == 2 and page.count("<svg") == 3
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"),
+    [
+        ((), "gets 14 of 14 images of test right, 0 wrong: 4 standard deviations better"),
+        (range(0, 14, 2), "consistent with unrelated ones"),
+        (range(14), "4 standard deviations worse"),
+    ],
+)
+def test_the_verdict_is_a_sentence(records, wrong, verdict):
+    said = report.contents(run_of(records), records, "test", table_of(records, wrong))
+    assert verdict in said["verdict"]
+
+
+def test_a_collapsed_model_is_called_so(records):
+    table = table_of(records)
+    always = dataclasses.replace(table, probabilities=np.tile([[0.9, 0.1]], (14, 1)))
+    verdict = report.contents(run_of(records), records, "test", always)["verdict"]
+    assert "collapsed to one class" in verdict and "마스크" in verdict
+
+
+def test_the_three_lines_name_their_average(records):
+    said = report.contents(run_of(records), records, "test", table_of(records, (1,)))
+    verdict, accuracy, macro = report.headline(said)
+    assert verdict == said["verdict"]
+    assert accuracy.startswith("accuracy 0.9286 (95 % interval") and "14 images" in accuracy
+    assert macro.startswith("macro F1 ") and "chance" in macro
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [2.5, 3.5]), (0.012, 0.034, [0.01, 0.035])],
+)
+def test_ticks_are_round_and_enclose(low, high, ticks):
+    found = charts.nice_ticks(low, high)
+    assert found[0] == ticks[0] and found[-1] == ticks[-1] and 3 <= len(found) <= 9
+
+
+def test_charts_leave_out_what_is_not_finite():
+    svg = charts.line_chart("Loss & co", [charts.Series("a<b", [1.0, float("nan"), 3.0])])
+    assert "Loss &amp; co" in svg and "a&lt;b" in svg and "nan" not in svg
+    assert charts.line_chart("Loss", [charts.Series("a", [float("nan")])]) == ""

@@ -1,0 +1,104 @@
+import random
+
+import numpy as np
+import pytest
+
+from records import splits
+
+RATIOS = {"train": 0.7, "validation": 0.15, "test": 0.15}
+
+
+def assigned(labels, groups=None, ratios=RATIOS, seed=0):
+    keys = [b"%d" % i for i in range(len(labels))]
+    numbers = np.arange(len(labels)) if groups is None else splits.merge_groups(groups)
+    return splits.assign(np.array(labels), numbers, keys, ratios, seed=seed)
+
+
+def counts(labels, result, label):
+    return np.bincount(result[np.array(labels) == label], minlength=3).tolist()
+
+
+def test_without_groups_every_class_is_divided_exactly():
+    labels = [0] * 200 + [1] * 40 + [2] * 7
+    result = assigned(labels)
+    assert counts(labels, result, 0) == [140, 30, 30]
+    assert counts(labels, result, 1) == [28, 6, 6]
+    assert counts(labels, result, 2) == [5, 1, 1]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_group_stands_in_two_splits(seed):
+    rng = np.random.default_rng(seed)
+    labels, groups = rng.integers(0, 4, 500), rng.integers(0, rng.integers(5, 400), 500)
+    result = assigned(labels, groups.tolist(), seed=seed)
+    for group in set(groups.tolist()):
+        assert len(set(result[groups == group].tolist())) == 1
+
+
+def test_groups_keep_the_shares():
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 300, 2100)
+    labels = (groups % 3 == 0).astype(int)  # a group is all of one class
+    result = assigned(labels, groups.tolist())
+    for label in (0, 1):
+        shares = np.bincount(result[labels == label]) / (labels == label).sum()
+        np.testing.assert_allclose(shares, list(RATIOS.values()), atol=0.015)
+
+
+def test_order_of_the_images_does_not_matter():
+    labels = [i % 3 for i in range(60)]
+    keys, groups = [b"%d" % i for i in range(60)], np.array([i // 2 for i in range(60)])
+    first = splits.assign(np.array(labels), groups, keys, RATIOS, seed=1)
+    shuffled = random.Random(0).sample(range(60), 60)
+    second = splits.assign(
+        np.array([labels[i] for i in shuffled]),
+        groups[shuffled],
+        [keys[i] for i in shuffled],
+        RATIOS,
+        seed=1,
+    )
+    assert dict(zip(keys, first, strict=True)) == {
+        keys[i]: second[place] for place, i in enumerate(shuffled)
+    }
+
+
+def test_another_seed_is_another_split():
+    labels = [0] * 100
+    assert (assigned(labels, seed=0) != assigned(labels, seed=1)).any()
+
+
+def test_merge_groups_joins_over_any_membership():
+    given = ["a", "a", None, None, "b", None]
+    digests = [1, 2, 2, 3, 4, 5]
+    numbers = splits.merge_groups(given, digests)
+    assert numbers.tolist() == [0, 0, 0, 3, 4, 5]  # 0-1 by group, 1-2 by content
+
+
+@pytest.mark.parametrize(
+    ("shares", "total", "expected"),
+    [
+        ([1, 1, 1], 10, [4, 3, 3]),
+        ([0.5, 0.25, 0.25], 8, [4, 2, 2]),
+        ([0.7, 0.15, 0.15], 20, [14, 3, 3]),  # exact but for rounding
+        ([0, 1], 5, [0, 5]),
+        ([1, 2], 0, [0, 0]),
+    ],
+)
+def test_largest_remainder(shares, total, expected):
+    assert splits.largest_remainder(np.array(shares), total).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train=0.7,test=0.2", "sum to 1"),
+        ("train=1.2,test=-0.2", "above 0"),
+        ("train", "name=share"),
+        ("train=0.5,train=0.5", "distinct"),
+        ("../x=1", "distinct name=share"),
+        ("train=many", "must be a number, got 'many'"),
+    ],
+)
+def test_wrong_ratios_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        splits.parse_ratios(text)

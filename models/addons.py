@@ -11,7 +11,7 @@ import types
 import warnings
 from typing import Any
 
-from records.backend import keras
+from records.backend import keras, tf_keras_is_legacy
 
 
 class AddonsMissingError(ImportError):
@@ -26,8 +26,13 @@ def load(choice: str) -> types.ModuleType:
         choice: what needs it, for the message.
 
     Raises:
-        AddonsMissingError: if it is not installed.
+        AddonsMissingError: if it is not installed, or TensorFlow was imported too early.
     """
+    if not tf_keras_is_legacy:
+        raise AddonsMissingError(
+            f"{choice} needs tensorflow-addons, and that needs TF_USE_LEGACY_KERAS=1 in the"
+            " environment before TensorFlow is imported; import our packages first"
+        )
     # So that every module of tf_keras that Addons asks for by Keras' name is loaded already.
     import tf_keras.src.engine.keras_tensor  # noqa: F401
 

@@ -105,7 +105,7 @@ def fit(
     jit_compile: bool = False,
     show_progress: bool = True,
 ) -> list[dict[str, float]]:
-    """Trains a model and returns its history, one line an epoch; the best weights are in the model.
+    """Trains a model and returns its history, one line an epoch; the model keeps the last weights.
 
     After each epoch `history.csv`, `last.weights.h5` and, if the monitored metric is the best yet,
     `best.weights.h5` are written to the run folder, each whole or not at all.
@@ -144,7 +144,6 @@ def fit(
         callbacks=[epochs],
         verbose=0,
     )
-    model.load_weights(os.path.join(run_dir, BEST))
     return epochs.history
 
 

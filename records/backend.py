@@ -12,6 +12,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+# Whether `tf.keras` means tf_keras: not where someone imported TensorFlow before us without saying
+# so. This project uses `keras` from here and does not care; TensorFlow Addons does.
+tf_keras_is_legacy = "tensorflow" not in sys.modules or os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -40,4 +43,4 @@ with _stderr_held_back():
 
 tf.get_logger().setLevel("ERROR")
 
-__all__ = ["keras", "tf"]
+__all__ = ["keras", "tf", "tf_keras_is_legacy"]

@@ -171,8 +171,7 @@ def _start_worker(done: Any) -> None:
 
 
 def _advance(count: int) -> None:
-    with _done.get_lock():
-        _done.value += count
+    _done.value += count
 
 
 def _call(function: Callable[[Any, Callable[[int], None]], Any], item: Any) -> Any:
@@ -191,7 +190,9 @@ def workers(
         BuildError: if a worker dies.
     """
     context = multiprocessing.get_context("spawn")
-    done = context.Value("q", 0)
+    # No lock: a worker killed while it held one would stop all others for ever. Two workers that
+    # count at the same instant may lose a few files, of the bar only.
+    done = context.RawValue("q", 0)
 
     def run(
         function: Callable[[_Item, Callable[[int], None]], _Result], items: Iterable[_Item]
@@ -205,7 +206,7 @@ def workers(
             bar.update(done.value - bar.n)
             for future in finished:
                 future.result()
-        bar.update(done.value - bar.n)
+        bar.update(total - bar.n)
         return [future.result() for future in futures]
 
     pool = concurrent.futures.ProcessPoolExecutor(

@@ -1,5 +1,6 @@
 """The seam to TensorFlow Addons, with it and without."""
 
+import os
 import subprocess
 import sys
 
@@ -45,6 +46,18 @@ def test_without_it_the_choice_that_needs_it_is_named():
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("optimizer 'lamb' needs tensorflow-addons")
     assert "Python 3.11 and older" in done.stdout
+
+
+def test_tensorflow_imported_too_early_is_named():
+    code = (
+        "import tensorflow\nfrom models import addons\n"
+        "try:\n  addons.load('a test')\nexcept addons.AddonsMissingError as e: print(e)"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=fakes.ROOT, capture_output=True, env=environment
+    )
+    assert b"TF_USE_LEGACY_KERAS=1 in the environment before TensorFlow" in done.stdout
 
 
 def test_the_error_is_an_import_error():

@@ -85,24 +85,17 @@ def headline(said: Mapping[str, Any]) -> list[str]:
 
 def _verdict(run: Run, split: str, table: Table) -> str:
     matrix = table.confusion
-    count, wrong = int(matrix.sum()), int(matrix.sum() - np.trace(matrix))
-    named = np.flatnonzero(matrix.sum(0))
+    count, right = int(matrix.sum()), int(np.trace(matrix))
+    named, z = np.flatnonzero(matrix.sum(0)), metrics.chance_z(matrix)
+    said = f"{run.model} gets {right:,} of {count:,} images of {split} right ({right / count:.1%})"
     if len(named) == 1:
-        return (
-            f"{run.model} calls every one of {count:,} images of {split}"
-            f" {run.class_names[named[0]]}: it has collapsed to one class"
-        )
-    z = metrics.chance_z(matrix)
+        return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
     if abs(z) < 3:
-        return (
-            f"{run.model} on {split}: these predictions are consistent with unrelated ones"
-            f" (z = {z:.2f}), {wrong:,} of {count:,} images wrong"
-        )
-    return (
-        f"{run.model} gets {count - wrong:,} of {count:,} images of {split} right, {wrong:,} wrong:"
-        f" {abs(z):.0f} standard deviations {'better' if z > 0 else 'worse'} than"
-        " unrelated predictions"
-    )
+        return f"{said}: consistent with predictions unrelated to the images (z = {z:.2f})"
+    guessed = float(np.trace(metrics.if_unrelated(matrix)))
+    if z < 0:
+        return f"{said}: fewer than the {guessed:,.0f} of chance, so the labels may be swapped"
+    return f"{said}; predictions unrelated to the images would get about {guessed:,.0f}"
 
 
 def _domains(table: Table) -> dict[str, dict[str, Any]]:

@@ -118,7 +118,7 @@ def _report(built: build.Built, output: str, started: float) -> None:
     print(f"splits: {sizes}")
     seconds = time.monotonic() - started
     written = totals[1]
-    verb = f"written in {seconds:.1f} s, {writer.rate(written, started):,.0f} images/s"
+    verb = f"written in {seconds:.1f} s, {written / seconds:,.0f} images/s"
     megabytes = sum(s.bytes for split in result.splits.values() for s in split.shards) / 1e6
     print(
         f"{written:,} images of {result.image_size}x{result.image_size}, {megabytes:,.1f} MB, "

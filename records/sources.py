@@ -128,7 +128,9 @@ def from_csv(
     on_disk = dict(_walk(root, exclude))
     images: dict[str, SourceImage] = {}
     for line, row in _csv_rows(csv_path, encoding, columns):
-        key, label = row[columns.path].replace("\\", "/"), row[columns.label]
+        key, label = row[columns.path], row[columns.label]
+        if key not in on_disk:
+            key = key.replace("\\", "/")  # a CSV made on Windows
         where = f"{csv_path}, line {line}"
         if not key or not label:
             empty = columns.path if not key else columns.label

@@ -2,11 +2,12 @@
 
 import concurrent.futures
 import contextlib
+import ctypes
 import dataclasses
 import hashlib
 import multiprocessing
 import os
-import time
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from records import files, images, manifest, schema, sources, tfrecord
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that comes when the parent is gone
 _PROGRESS_STEP = 32  # files a worker finishes before it moves the bar
 
 
@@ -163,9 +165,13 @@ _Result = TypeVar("_Result")
 _done: Any = None  # in a worker: the shared count of finished files
 
 
-def _start_worker(done: Any) -> None:
+def _start_worker(done: Any, parent: int) -> None:
     global _done
     _done = done
+    # Without its parent a worker would wait for ever, or write into the folder of the next build.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before the line above
+        os._exit(1)
     # Native decoders write about damaged files to the screen; the reject says it by name instead.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
@@ -209,22 +215,21 @@ def workers(
         bar.update(total - bar.n)
         return [future.result() for future in futures]
 
+    others = set(multiprocessing.active_children())
     pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, context, initializer=_start_worker, initargs=(done,)
+        num_workers, context, initializer=_start_worker, initargs=(done, os.getpid())
     )
     off = None if show_progress else True  # None: off where standard error is no terminal
     bar = tqdm(total=total, desc=title, unit=" files", disable=off, mininterval=0)
     try:
         yield run
     except concurrent.futures.process.BrokenProcessPool:
+        # The pool forgets a worker that was being started just then and would wait for it for ever.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
         raise BuildError(
             "a worker process died (killed, or out of memory); nothing is lost: run it again"
         ) from None
     finally:
         bar.close()
         pool.shutdown(cancel_futures=True)
-
-
-def rate(count: int, started: float) -> float:
-    """Returns files a second since `started`, a reading of `time.monotonic`."""
-    return count / max(time.monotonic() - started, 1e-9)

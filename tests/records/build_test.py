@@ -178,14 +178,17 @@ def test_killed_at_any_moment_leaves_no_half_set_and_builds_equal(tmp_path):
     command = [sys.executable, "-m", "records.build_main", *arguments]
     killed = 0
     for delay in (0.4, 0.7, 0.9, 1.1, 1.3):
-        process = subprocess.Popen(
-            command, cwd=fakes.ROOT, stdout=subprocess.DEVNULL, start_new_session=True
-        )
+        process = subprocess.Popen(command, cwd=fakes.ROOT, stdout=subprocess.DEVNULL)
         try:
             process.wait(delay)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            workers = workers_of(process.pid)
+            process.kill()
             process.wait()
+            deadline = time.monotonic() + 10
+            while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+                os.sched_yield()
+            assert not any(alive(worker) for worker in workers)
             killed += 1
         if (output / manifest.FILE_NAME).exists():  # it was faster: then it must be whole
             assert contents(output) == contents(whole)
@@ -213,6 +216,15 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and "a worker process died" in errors
     assert not (tmp_path / "out" / manifest.FILE_NAME).exists()
+
+
+def alive(process):
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rsplit(") ", 1)[1][0] not in "ZX"
+    except OSError:
+        return False
 
 
 def workers_of(parent):

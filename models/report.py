@@ -21,10 +21,10 @@ from records.record_set import RecordSet
 _MAX_PICTURES = 60
 _AVERAGES = {
     "accuracy": ("Accuracy", "hits over all images; Wilson interval"),
-    "macro_f1": ("Macro F1", "plain mean of F1 over the classes; bootstrap interval over images"),
+    "macro_f1": ("Macro F1", "plain mean of F1 over the classes; posterior interval"),
     "balanced_accuracy": (
         "Balanced accuracy",
-        "plain mean of recall over the classes; bootstrap interval over images",
+        "plain mean of recall over the classes; posterior interval",
     ),
 }
 

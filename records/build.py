@@ -97,53 +97,34 @@ def build(
     if existing:
         return Built(existing, read_rejects(output), conflicts, fresh=False)
 
-    class_names = sorted({image.label for image in listing.images})
-    entries = [
-        writer.Entry(image, class_names.index(image.label), digest)
-        for image, digest in zip(listing.images, digests, strict=True)
-        if digest is not None
-    ]
-    rejects = _rejects_so_far(listing, digests)
-    groups = _group_numbers(entries)
-    by_split = _split_and_order(entries, groups, options)
+    work = _plan(listing, digests, options)
     _prepare(output)
-    jobs = _jobs(output, by_split, options)
+    jobs = _jobs(output, work.by_split, options)
     written = writer.write_shards(
         [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
     )
-    rejects += [reject for result in written for reject in result.rejects]
-    rejects.sort(key=lambda reject: os.fsencode(reject.key))
+    rejects = _rejects(listing, digests, written)
     if not any(result.rows for result in written):
         raise writer.BuildError(
             f"none of {len(listing.images)} images can be used; the first, {rejects[0].key!r}:"
             f" {rejects[0].detail}"
         )
-
-    domains = sorted({entry.source.domain for entry in entries})
-    split_entries = {}
-    for name in by_split:
-        of_split = [
-            (job, result)
-            for (split, job), result in zip(jobs, written, strict=True)
-            if split == name and result.shard is not None
-        ]
-        index = _index(of_split, domains, groups)
-        split_entries[name] = _split_entry(output, name, index, of_split, len(class_names))
     _write_rejects(output, rejects)
+    split_entries = _write_indexes(output, work, jobs, written)
     result = manifest.Manifest(
-        class_names=tuple(class_names),
-        domains=tuple(domains),
+        class_names=work.class_names,
+        domains=work.domains,
         image_size=options.policy.size,
         encoding=options.encoding,
         splits=split_entries,
-        accounting=_accounting(listing, rejects, class_names, split_entries.values()),
+        accounting=_accounting(listing, rejects, work.class_names, split_entries.values()),
         reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
         settings=options.settings(),
         sources_sha256=sources_sha256,
     )
     path = os.path.join(output, manifest.FILE_NAME)
     files.write_whole(path, manifest.to_json(result).encode())
-    return Built(result, tuple(rejects), conflicts)
+    return Built(result, rejects, conflicts)
 
 
 def read_rejects(folder: str) -> tuple[writer.Reject, ...]:
@@ -203,16 +184,50 @@ def _existing_set(
     return existing
 
 
-def _rejects_so_far(
-    listing: sources.Listing, digests: Sequence[bytes | None]
-) -> list[writer.Reject]:
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is decided before anything is written."""
+
+    class_names: tuple[str, ...]
+    domains: tuple[str, ...]
+    groups: Mapping[str, int]  # by key
+    by_split: Mapping[str, Sequence[writer.Entry]]  # in row order
+
+
+def _plan(
+    listing: sources.Listing, digests: Sequence[bytes | None], options: BuildOptions
+) -> _Plan:
+    class_names = sorted({image.label for image in listing.images})
+    numbers = {name: label for label, name in enumerate(class_names)}
+    entries = [
+        writer.Entry(image, numbers[image.label], digest)
+        for image, digest in zip(listing.images, digests, strict=True)
+        if digest is not None
+    ]
+    groups = _group_numbers(entries)
+    return _Plan(
+        class_names=tuple(class_names),
+        domains=tuple(sorted({entry.source.domain for entry in entries})),
+        groups=groups,
+        by_split=_split_and_order(entries, groups, options),
+    )
+
+
+def _rejects(
+    listing: sources.Listing,
+    digests: Sequence[bytes | None],
+    written: Sequence[writer.WrittenShard],
+) -> tuple[writer.Reject, ...]:
+    """Returns every file that is not in the set, in the order of keys."""
     unreadable = [
         writer.Reject(image.key, image.label, "unreadable", "the file cannot be read")
         for image, digest in zip(listing.images, digests, strict=True)
         if digest is None
     ]
     excluded = [writer.Reject(e.key, e.label, e.reason, "left out") for e in listing.excluded]
-    return unreadable + excluded
+    unusable = [reject for result in written for reject in result.rejects]
+    every = (*unreadable, *excluded, *unusable)
+    return tuple(sorted(every, key=lambda reject: os.fsencode(reject.key)))
 
 
 def _group_numbers(entries: Sequence[writer.Entry]) -> dict[str, int]:
@@ -277,43 +292,52 @@ def _jobs(
     return jobs
 
 
+def _write_indexes(
+    output: str,
+    work: _Plan,
+    jobs: Sequence[tuple[str, writer.ShardJob]],
+    written: Sequence[writer.WrittenShard],
+) -> dict[str, manifest.Split]:
+    """Writes the index of each split and returns the splits as they stand in the manifest."""
+    result = {}
+    for name in work.by_split:
+        of_split = [
+            (job, done)
+            for (split, job), done in zip(jobs, written, strict=True)
+            if split == name and done.shard is not None
+        ]
+        index = _index(of_split, work)
+        file, data = index_lib.file_name(name), index_lib.to_bytes(index)
+        sha256 = files.write_whole(os.path.join(output, file), data)
+        counts = np.bincount(index.label, minlength=len(work.class_names))
+        result[name] = manifest.Split(
+            class_counts=tuple(counts.tolist()),
+            shards=tuple(done.shard for _, done in of_split if done.shard is not None),
+            index=manifest.Shard(file=file, records=len(index), bytes=len(data), sha256=sha256),
+        )
+    return result
+
+
 def _index(
-    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]],
-    domains: Sequence[str],
-    groups: Mapping[str, int],
+    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]], work: _Plan
 ) -> index_lib.Index:
     rows = [
         (shard_index, offset, length, job.entries[position])
-        for shard_index, (job, result) in enumerate(written)
-        for position, offset, length in result.rows
+        for shard_index, (job, done) in enumerate(written)
+        for position, offset, length in done.rows
     ]
     entries = [entry for *_, entry in rows]
+    domains = {name: number for number, name in enumerate(work.domains)}
     sha256 = np.frombuffer(b"".join(entry.sha256 for entry in entries), np.uint8)
     return index_lib.Index(
         shard=np.array([row[0] for row in rows], np.int32),
         offset=np.array([row[1] for row in rows], np.int64),
         length=np.array([row[2] for row in rows], np.int64),
         label=np.array([entry.label for entry in entries], np.int32),
-        domain=np.array([domains.index(entry.source.domain) for entry in entries], np.int32),
-        group=np.array([groups[entry.source.key] for entry in entries], np.int64),
+        domain=np.array([domains[entry.source.domain] for entry in entries], np.int32),
+        group=np.array([work.groups[entry.source.key] for entry in entries], np.int64),
         source_sha256=sha256.reshape(-1, 32),
         keys=tuple(os.fsencode(entry.source.key) for entry in entries),
-    )
-
-
-def _split_entry(
-    output: str,
-    name: str,
-    index: index_lib.Index,
-    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]],
-    num_classes: int,
-) -> manifest.Split:
-    file, data = index_lib.file_name(name), index_lib.to_bytes(index)
-    sha256 = files.write_whole(os.path.join(output, file), data)
-    return manifest.Split(
-        class_counts=tuple(np.bincount(index.label, minlength=num_classes).tolist()),
-        shards=tuple(result.shard for _, result in written if result.shard is not None),
-        index=manifest.Shard(file=file, records=len(index), bytes=len(data), sha256=sha256),
     )
 
 

@@ -90,9 +90,28 @@ def test_scores_carry_count_interval_and_chance():
     assert (accuracy.value, accuracy.count, accuracy.chance) == (0.8, 200, 0.5)
     assert accuracy.low < 0.8 < accuracy.high
     assert macro.low < macro.value < macro.high
-    # The bootstrap must be about as wide as the standard error says: 4 x 0.0283.
+    # About as wide as the standard error says: 4 x 0.0283.
     np.testing.assert_allclose(macro.high - macro.low, 4 * 0.0283, rtol=0.15)
     assert "95 % interval" in str(macro) and "chance" in str(macro)
+
+
+def test_a_test_without_mistakes_is_not_certain():
+    macro = metrics.scores(np.array([[75, 0], [0, 75]]))["macro_f1"]
+    wilson_low = metrics.wilson(150, 150)[0]
+    assert macro.value == macro.high == 1
+    assert wilson_low - 0.01 < macro.low < 0.99
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    # 400 tests of 120 images of a model with known recalls; the truth is its score on endless data.
+    truth = np.array([[0.9, 0.1], [0.2, 0.8]]) * [[80], [40]]
+    expected = metrics.macro_f1_of(truth)
+    rng, covered = np.random.default_rng(1), 0
+    for _ in range(400):
+        drawn = [rng.multinomial(80, [0.9, 0.1]), rng.multinomial(40, [0.2, 0.8])]
+        score = metrics.scores(np.array(drawn))["macro_f1"]
+        covered += score.low <= expected <= score.high
+    assert 0.92 < covered / 400 < 0.98
 
 
 def test_chance_of_f1_depends_on_the_prior():

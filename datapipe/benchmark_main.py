@@ -47,10 +47,9 @@ def main(arguments: Sequence[str]) -> int:
     """Makes a record set of the wanted size, measures, prints the table, writes the JSON."""
     cli.no_arguments(arguments)
     output = cli.require("output", _OUTPUT.value)
-    opened = record_set.open_set(cli.require("records", _RECORDS.value))
-    for flag in (_ROWS, _BATCH_SIZE, _REPEATS):
-        if flag.value < 1:
-            raise cli.UsageError(f"--{flag.name} must be at least 1, got {flag.value}")
+    opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
+    cli.at_least(1, _ROWS, _BATCH_SIZE, _REPEATS)
+    cli.one_of("split", _SPLIT.value, opened.manifest.splits)
     if _BATCH_SIZE.value > _ROWS.value:
         raise cli.UsageError(f"--batch_size must not exceed {_ROWS.value} --rows")
     with tempfile.TemporaryDirectory(prefix="datapipe-benchmark-") as folder:
@@ -212,4 +211,10 @@ def _machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    cli.run(main, manifest.ManifestError, tfrecord.DamagedRecordError, OSError)
+    cli.run(
+        main,
+        manifest.ManifestError,
+        tfrecord.DamagedRecordError,
+        resident.MemoryBudgetError,
+        OSError,
+    )

@@ -46,9 +46,8 @@ class Target:
             raise ValueError(f"epoch_draws must be 0 or more, got {self.epoch_draws}")
         if self.name == "shares" and not self.shares:
             raise ValueError("target 'shares' needs a share for at least one class")
-        if any(share < 0 for share in self.shares.values()) or (
-            self.shares and sum(self.shares.values()) <= 0
-        ):
+        total = sum(self.shares.values())
+        if self.shares and not (min(self.shares.values()) >= 0 and 0 < total < float("inf")):
             raise ValueError(f"shares must not be negative nor all 0, got {dict(self.shares)}")
 
 
@@ -95,7 +94,8 @@ class AugmentOptions:
                 raise ValueError(f"{name} must lie in 0..{highest}, got {value}")
         if self.fill_mode not in FILL_MODES:
             raise ValueError(f"fill_mode must be one of {FILL_MODES}, got {self.fill_mode!r}")
-        if self.brightness_range and not 0 <= self.brightness_range[0] <= self.brightness_range[1]:
+        low, high = self.brightness_range or (1, 1)
+        if not 0 <= low <= high < float("inf"):
             raise ValueError(
                 f"brightness_range must be 0 <= low <= high, got {self.brightness_range}"
             )

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from records import manifest, schema, tfrecord
 from records.backend import tf
+from records.index import Index
 from records.record_set import RecordSet
 
 _ALIGNMENT = 64  # bytes; TensorFlow takes over only memory that is so aligned
@@ -51,17 +52,19 @@ def load(record_set: RecordSet, split: str, *, show_progress: bool = True) -> Re
     if info.count == 0:
         raise manifest.ManifestError(f"split {split!r} of {record_set.folder} has no rows")
     size = record_set.manifest.image_size
+    index = record_set.index(split)
     pixels = _allocate(info.count, (size, size, schema.CHANNELS))
     off = None if show_progress else True  # None: off where standard error is no terminal
     bar = tqdm(total=info.count, desc=f"loading {split}", unit=" rows", disable=off)
-    numbers = range(len(info.shards))
     with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        for count in pool.map(
-            lambda number: _load_shard(record_set, split, number, pixels), numbers
-        ):
-            bar.update(count)
+        jobs = [
+            pool.submit(_load_shard, record_set.path(shard), number, index, pixels)
+            for number, shard in enumerate(info.shards)
+        ]
+        for job in jobs:
+            bar.update(job.result())
     with tf.device("CPU:0"):
-        labels = tf.convert_to_tensor(record_set.index(split).label)
+        labels = tf.convert_to_tensor(index.label)
     # DLPack hands the array over; any other way copies it and needs the memory twice.
     return ResidentRows(tf.experimental.dlpack.from_dlpack(pixels.__dlpack__()), labels)
 
@@ -69,7 +72,7 @@ def load(record_set: RecordSet, split: str, *, show_progress: bool = True) -> Re
 def _allocate(rows: int, shape: tuple[int, ...]) -> np.ndarray:
     """Returns uint8 [rows, *shape], aligned so that TensorFlow can take it over."""
     size = rows * int(np.prod(shape))
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") + _reclaimable()
+    free = _free_memory()
     if size > free:
         raise MemoryBudgetError(
             f"{rows:,} rows need {size / 1e9:,.1f} GB of memory and {free / 1e9:,.1f} GB are free;"
@@ -80,37 +83,42 @@ def _allocate(rows: int, shape: tuple[int, ...]) -> np.ndarray:
     return raw[start : start + size].reshape(rows, *shape)
 
 
-def _reclaimable() -> int:
-    """Returns the bytes of the page cache, which the kernel gives up when asked."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            fields = dict(line.split(":", 1) for line in file)
-        return int(fields["Cached"].split()[0]) << 10
-    except (OSError, KeyError, ValueError):
-        return 0
+def _free_memory() -> int:
+    """Returns the bytes that this process may still take: of the machine and of its container."""
+    with open("/proc/meminfo", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    free = int(fields["MemAvailable"].split()[0]) << 10
+    try:  # control groups, version 2; what is in the page cache is given up when asked
+        limit, used = (_read(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+        cache = dict(line.split() for line in _read("/sys/fs/cgroup/memory.stat").splitlines())
+        return min(free, int(limit) - int(used) + int(cache["inactive_file"]))
+    except (OSError, KeyError, ValueError):  # no such group, or no limit: "max"
+        return free
 
 
-def _load_shard(record_set: RecordSet, split: str, number: int, pixels: np.ndarray) -> int:
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def _load_shard(path: str, number: int, index: Index, pixels: np.ndarray) -> int:
     """Copies the images of one shard to their rows; returns how many."""
-    index = record_set.index(split)
-    shard = record_set.manifest.split(split).shards[number]
     rows = np.flatnonzero(index.shard == number)
     flat = pixels.reshape(len(pixels), -1)
-    suffix = schema.image_suffix(flat.shape[1])
-    ends = (len(suffix) + flat.shape[1], flat.shape[1])
+    size = flat.shape[1]
     with (
-        open(record_set.path(shard), "rb") as file,
+        open(path, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         for row in rows.tolist():
+            offset, checksum = int(index.offset[row]), int(index.checksum[row])
             try:
-                payload = tfrecord.payload_at(data, int(index.offset[row]))
-                if payload[-ends[0] : -ends[1]] != suffix:
-                    raise ValueError(f"holds no image of {flat.shape[1]} bytes")
-            except ValueError as error:
+                payload = tfrecord.payload_at(data, offset, checksum)
+            except tfrecord.DamagedRecordError as error:
                 raise tfrecord.DamagedRecordError(
-                    f"{record_set.path(shard)}, row {row}, key {index.key(row)!r}: {error};"
-                    f" python -m records.inspect_main verify --records={record_set.folder}"
+                    f"{path}, row {row}, key {index.key(row)!r}: {error};"
+                    f" python -m records.inspect_main verify --records={os.path.dirname(path)}"
                 ) from None
-            flat[row] = np.frombuffer(payload, np.uint8, offset=len(payload) - flat.shape[1])
+            # The image is the last feature of a record.
+            flat[row] = np.frombuffer(payload, np.uint8, offset=len(payload) - size)
     return len(rows)

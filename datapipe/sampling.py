@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from datapipe.options import Target
-from records import splits
+from records import apportionment
 from records.backend import tf
 
 _ROUNDS = 8  # of the block cipher in RandomIndexShuffle; 4, its default, are no faster
@@ -66,7 +66,7 @@ def _draws(n: np.ndarray, target: Target, class_names: Sequence[str]) -> np.ndar
         "shares": lambda: _named_shares(target.shares, class_names),
     }
     total = target.epoch_draws or int(n.sum())
-    return splits.largest_remainder(weights[target.name](), total)
+    return apportionment.largest_remainder(weights[target.name](), total)
 
 
 def _named_shares(shares: Mapping[str, float], class_names: Sequence[str]) -> np.ndarray:
@@ -106,8 +106,11 @@ class SamplingPlan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps after which at least a whole epoch was drawn; the last may reach into the next."""
-        return -(-self.epoch_length // self.batch_size)
+        """The number of whole batches that is nearest to an epoch, at least 1.
+
+        The stream runs on across the epochs of the plan, so what does not fill a batch is not lost.
+        """
+        return max(1, round(self.epoch_length / self.batch_size))
 
     def rows_at(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns the row at each position; int64 [n] to int64 [n], in or outside a tf.function."""

@@ -9,6 +9,7 @@ import functools
 import sys
 import types
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 from records.backend import keras, tf_keras_is_legacy
@@ -57,10 +58,20 @@ def load(choice: str) -> types.ModuleType:
     return tensorflow_addons
 
 
-def lamb(learning_rate: Any, weight_decay: float) -> keras.optimizers.legacy.Optimizer:
-    """Returns LAMB (You et al. 2020, arXiv:1904.00962), which keeps large batches stable."""
+def lamb(
+    learning_rate: Any, weight_decay: float, no_decay: Sequence[str]
+) -> keras.optimizers.legacy.Optimizer:
+    """Returns LAMB (You et al. 2020, arXiv:1904.00962), which keeps large batches stable.
+
+    Args:
+        learning_rate: number or Keras schedule.
+        weight_decay: of all variables but those whose name holds a word of `no_decay`.
+        no_decay: words.
+    """
     tfa = load("optimizer 'lamb'")
-    return tfa.optimizers.LAMB(learning_rate, weight_decay=weight_decay)
+    return tfa.optimizers.LAMB(
+        learning_rate, weight_decay=weight_decay, exclude_from_weight_decay=list(no_decay)
+    )
 
 
 def _is_keras(name: str) -> bool:

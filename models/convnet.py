@@ -22,7 +22,12 @@ def build(num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
 
     Output shape:
         float32 logits [batch, num_classes].
+
+    Raises:
+        ValueError: if the images are smaller.
     """
+    if min(input_shape[:2]) < 16:
+        raise ValueError(f"convnet takes images of at least 16 pixels, got {min(input_shape[:2])}")
     inputs = keras.Input(input_shape)
     x = layers.ReLU()(_conv(inputs, _STEM, strides=2))
     for filters in _WIDTHS:

@@ -24,12 +24,18 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time.")
 def main(arguments: Sequence[str]) -> int:
     """Loads run and records, predicts, reports."""
     cli.no_arguments(arguments)
-    run_dir = cli.require("run_dir", _RUN_DIR.value)
-    if _BATCH_SIZE.value < 1:
-        raise cli.UsageError(f"--batch_size must be at least 1, got {_BATCH_SIZE.value}")
+    run_dir = cli.require_folder("run_dir", _RUN_DIR.value)
+    cli.at_least(1, _BATCH_SIZE)
     run = runs.load(run_dir)
-    opened = record_set.open_set(_RECORDS.value or run.records)
+    records = cli.require_folder("records", _RECORDS.value or run.records)
+    opened = record_set.open_set(records)
     runs.check_fits(run, opened.manifest)
+    if not _RECORDS.value and opened.manifest.digest != run.records_digest:
+        raise runs.RunError(
+            f"{run.records} was built anew since the training, so its splits may be others;"
+            " give it as --records to evaluate on it all the same"
+        )
+    cli.one_of("split", _SPLIT.value, opened.manifest.splits)
     rows = resident.load(opened, _SPLIT.value)
     dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
     predictor = evaluation.predictor(runs.load_model(run, run_dir))

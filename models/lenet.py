@@ -17,7 +17,12 @@ def build(num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
 
     Output shape:
         float32 logits [batch, num_classes].
+
+    Raises:
+        ValueError: if the images are smaller.
     """
+    if min(input_shape[:2]) < 22:
+        raise ValueError(f"lenet takes images of at least 22 pixels, got {min(input_shape[:2])}")
     return keras.Sequential(
         [
             keras.Input(input_shape),

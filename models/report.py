@@ -3,7 +3,6 @@
 import base64
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from models import charts, metrics
+from models import charts, metrics, runs
 from models.evaluation import Table
 from models.runs import Run
 from records import files
@@ -32,11 +31,13 @@ _AVERAGES = {
 def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[str, Any]:
     """Returns what `report.json` says, as plain values.
 
+    `trained_on` counts evaluated images that stand in the training split (None: unknown);
     `accuracy`, `macro_f1` and `balanced_accuracy` each hold `value`, `low`, `high`, `count` and
     `chance`; `confusion` counts images, true classes down and predicted ones across; `mistakes`
     come with the most confident first.
     """
     matrix, info = table.confusion, record_set.manifest
+    trained_on = runs.num_trained_on(run, record_set, split)
     ratios = metrics.per_class(matrix)
     return {
         "split": split,
@@ -44,7 +45,8 @@ def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[
         "log_loss": metrics.log_loss(table.labels, table.probabilities),
         "majority_share": float(matrix.sum(1).max() / matrix.sum()),
         "chance_z": metrics.chance_z(matrix),
-        "verdict": _verdict(run, split, table),
+        "verdict": _verdict(run, split, table) + _warning(run, record_set, split, trained_on),
+        "trained_on": trained_on,
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),
         "per_class": {
@@ -66,8 +68,7 @@ def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[
 
 def write(said: Mapping[str, Any], record_set: RecordSet, split: str, folder: str) -> str:
     """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path."""
-    text = json.dumps(said, ensure_ascii=False, indent=1) + "\n"
-    files.write_whole(os.path.join(folder, "report.json"), text.encode("utf-8", "backslashreplace"))
+    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(said, indent=1))
     path = os.path.join(folder, "report.html")
     page = _page(said, _pictures(said["mistakes"], record_set, split))
     files.write_whole(path, page.encode("utf-8", "xmlcharrefreplace"))
@@ -96,6 +97,16 @@ def _verdict(run: Run, split: str, table: Table) -> str:
     if z < 0:
         return f"{said}: fewer than the {guessed:,.0f} of chance, so the labels may be swapped"
     return f"{said}; predictions unrelated to the images would get about {guessed:,.0f}"
+
+
+def _warning(run: Run, record_set: RecordSet, split: str, trained_on: int | None) -> str:
+    if trained_on is None:
+        return " (the records of the training are gone: whether it saw these images is unknown)"
+    if trained_on:
+        return f" (it was trained on {trained_on:,} of these images)"
+    if record_set.manifest.digest == run.records_digest and split == run.validation_split:
+        return " (this split chose the epoch that was kept)"
+    return ""
 
 
 def _domains(table: Table) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,9 @@ import numpy as np
 import PIL
 
 from models import training, zoo
-from records import files, manifest
+from records import files, manifest, record_set
 from records.backend import keras, tf
+from records.record_set import RecordSet
 
 FILE_NAME = "run.json"
 
@@ -31,6 +32,8 @@ class Run:
         image_size: height and width, in pixels.
         records: folder of the record set.
         records_digest: of its manifest.
+        train_split: name of the split that was trained on.
+        validation_split: name of the split that chose the epoch to keep.
         parameters: numbers that were trained.
         device: strategy, replicas and precision.
         sampling: rows and draws per epoch of each class, and the target.
@@ -45,6 +48,8 @@ class Run:
     image_size: int
     records: str
     records_digest: str
+    train_split: str
+    validation_split: str
     parameters: int
     device: str
     sampling: Mapping[str, Any]
@@ -67,8 +72,8 @@ def versions() -> dict[str, str]:
 
 def save(run: Run, run_dir: str) -> None:
     """Writes `run.json`."""
-    text = json.dumps(dataclasses.asdict(run), ensure_ascii=False, indent=1) + "\n"
-    files.write_whole(os.path.join(run_dir, FILE_NAME), text.encode())
+    text = files.json_bytes(dataclasses.asdict(run), indent=1)
+    files.write_whole(os.path.join(run_dir, FILE_NAME), text)
 
 
 def load(run_dir: str) -> Run:
@@ -90,7 +95,7 @@ def load(run_dir: str) -> Run:
             " (train one with python -m models.train_main)"
         ) from None
     except (OSError, TypeError, KeyError, json.JSONDecodeError) as error:
-        raise RunError(f"{path}: {error}") from None
+        raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def load_model(run: Run, run_dir: str) -> keras.Model:
@@ -99,13 +104,31 @@ def load_model(run: Run, run_dir: str) -> keras.Model:
     Raises:
         RunError: if the weights are missing or damaged.
     """
+    if run.model not in zoo.MODELS:
+        raise RunError(f"no model {run.model!r} here; there are {', '.join(zoo.MODELS)}")
     model = zoo.MODELS[run.model](len(run.class_names), (run.image_size, run.image_size, 3))
     path = os.path.join(run_dir, training.BEST)
     try:
         model.load_weights(path)
     except Exception as error:  # h5py has no error class of its own
-        raise RunError(f"cannot read the weights {path}: {error}") from None
+        what = "they are missing" if not os.path.exists(path) else str(error)
+        raise RunError(f"cannot read the weights {path}: {what}") from None
     return model
+
+
+def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
+    """Returns how many images of a split the run was trained on, by the bytes of their files.
+
+    None if that cannot be told, because the records of the training are gone or were built anew.
+    """
+    try:
+        trained = record_set.open_set(run.records)
+        if trained.manifest.digest != run.records_digest:
+            return None
+        seen = {digest.tobytes() for digest in trained.index(run.train_split).source_sha256}
+    except manifest.ManifestError:
+        return None
+    return sum(digest.tobytes() in seen for digest in evaluated.index(split).source_sha256)
 
 
 def check_fits(run: Run, info: manifest.Manifest) -> None:
@@ -118,9 +141,11 @@ def check_fits(run: Run, info: manifest.Manifest) -> None:
         only_run = sorted(set(run.class_names) - set(info.class_names))
         only_records = sorted(set(info.class_names) - set(run.class_names))
         raise RunError(
-            "the model's classes are not the records':"
-            f" only in the model {only_run}, only in the records {only_records}"
-            + ("; the order differs" if not only_run and not only_records else "")
+            f"the model's classes are not the records': only in the model {only_run},"
+            f" only in the records {only_records}"
+            if only_run or only_records
+            else f"the classes stand in another order: {', '.join(run.class_names)} in the model,"
+            f" {', '.join(info.class_names)} in the records"
         )
     if run.image_size != info.image_size:
         raise RunError(

@@ -25,7 +25,9 @@ _Made = TypeVar("_Made")
 # --source and all that goes with it: the flags of the build.
 flags.adopt_module_key_flags(build_main)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set to train on.")
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder for the results: new, or empty.")
+_RUN_DIR = flags.DEFINE_string(
+    "run_dir", None, "Folder for the results; must hold no finished run."
+)
 _TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split to train on.")
 _VALIDATION_SPLIT = flags.DEFINE_string(
     "validation_split", "validation", "Split that chooses the epoch to keep."
@@ -60,7 +62,7 @@ _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices", 1, "Logical devices to divide the CPU into, to try mirrored without GPUs."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch, over all replicas.")
-_EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of the sampling plan.")
+_EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs, each the plan's in whole batches.")
 _OPTIMIZER = flags.DEFINE_enum("optimizer", "adamw", training.OPTIMIZERS, "Optimizer.")
 _LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Highest rate of the schedule.")
 _SCHEDULE = flags.DEFINE_enum("schedule", "cosine", training.SCHEDULES, "Of the learning rate.")
@@ -76,19 +78,18 @@ _JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training ste
 def main(arguments: Sequence[str]) -> int:
     """Reads options, opens or builds the records, trains, writes the run folder."""
     cli.no_arguments(arguments)
+    _refuse_flags_without_effect()
     target, augment, train = _checked(_target), _checked(_augment), _checked(_train_options)
-    run_dir = _new_run_dir(cli.require("run_dir", _RUN_DIR.value))
-    opened = record_set.open_set(_RECORDS.value or _build(run_dir))
+    run_dir = cli.require("run_dir", _RUN_DIR.value)
+    if os.path.exists(os.path.join(run_dir, runs.FILE_NAME)):
+        raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
+    opened = record_set.open_set(_records(run_dir))
     info = opened.manifest
-    plan = _checked(
-        lambda: sampling.plan(
-            opened.index(_TRAIN_SPLIT.value).label,
-            info.class_names,
-            target,
-            seed=flags.FLAGS.seed,
-            batch_size=_BATCH_SIZE.value,
-        )
-    )
+    for holder in (_TRAIN_SPLIT, _VALIDATION_SPLIT):
+        cli.one_of(holder.name, holder.value, info.splits)
+    if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
+        raise cli.UsageError("--train_split and --validation_split must be two splits")
+    plan = _checked(lambda: _plan(opened, target))
     how = _checked(
         lambda: runtime.configure(
             strategy=_STRATEGY.value,
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str]) -> int:
         )
     with how.strategy.scope():
         shape = (info.image_size, info.image_size, 3)
-        model = zoo.MODELS[_MODEL.value](len(info.class_names), shape)
+        model = _checked(lambda: zoo.MODELS[_MODEL.value](len(info.class_names), shape))
     _introduce(plan, info, how, model)
     data = training.Input(
         dataset=_training_input(opened, plan, augment),
@@ -111,12 +112,16 @@ def main(arguments: Sequence[str]) -> int:
         batch_size=plan.batch_size,
     )
     validate = _validation(opened, model)
-    history = training.fit(
+    os.makedirs(run_dir, exist_ok=True)
+    history, best_epoch = training.fit(
         model, how.strategy, data, validate, train, run_dir=run_dir, jit_compile=_JIT_COMPILE.value
     )
-    run = _run(opened, plan, target, how, model, history, train.monitor)
+    run = _run(opened, plan, target, how, model, history, best_epoch)
     runs.save(run, run_dir)
-    print(f"kept epoch {run.best_epoch} of {len(history)} (best {train.monitor}): {run_dir}")
+    print(
+        f"kept epoch {best_epoch} of {len(history)}, the last with a *"
+        f" (best {train.monitor} so far): {run_dir}"
+    )
     return cli.DONE
 
 
@@ -128,13 +133,39 @@ def _checked(make: Callable[[], _Made]) -> _Made:
         raise cli.UsageError(str(error)) from None
 
 
+def _refuse_flags_without_effect() -> None:
+    """Refuses flags that would be believed and do nothing."""
+    if _RECORDS.value:
+        for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]:
+            if flag.present and flag.name != "seed":
+                raise cli.UsageError(f"--{flag.name} has no effect where --records is given")
+    weighted = ("balanced", "sqrt", "effective", "shares")
+    of_targets = (
+        (_BAND_LOW, ("band",)),
+        (_BAND_HIGH, ("band",)),
+        (_BETA, ("effective",)),
+        (_SHARES, ("shares",)),
+        (_EPOCH_DRAWS, weighted),
+    )
+    for holder, names in of_targets:
+        if holder.present and _TARGET.value not in names:
+            raise cli.UsageError(
+                f"--{holder.name} belongs to target {' or '.join(names)}, not to {_TARGET.value}"
+            )
+    if _WARMUP.present and _SCHEDULE.value != "cosine":
+        raise cli.UsageError(f"--warmup belongs to schedule cosine, not to {_SCHEDULE.value}")
+
+
 def _target() -> options.Target:
     shares = {}
     for part in _SHARES.value:
         name, equals, weight = part.rpartition("=")
+        try:
+            shares[name] = float(weight)
+        except ValueError:
+            equals = ""
         if not equals:
             raise ValueError(f"--shares must be class=weight,..., got {part!r}")
-        shares[name] = float(weight)
     return options.Target(
         _TARGET.value,
         low=_BAND_LOW.value,
@@ -163,20 +194,37 @@ def _train_options() -> training.TrainOptions:
     )
 
 
-def _new_run_dir(run_dir: str) -> str:
-    if os.path.exists(os.path.join(run_dir, runs.FILE_NAME)):
-        raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
-    os.makedirs(run_dir, exist_ok=True)
-    return run_dir
+def _records(run_dir: str) -> str:
+    if _RECORDS.value:
+        return cli.require_folder("records", _RECORDS.value)
+    if not flags.FLAGS.source:
+        raise cli.UsageError("--records or --source must be given")
+    return _build(run_dir)
+
+
+def _plan(opened: record_set.RecordSet, target: options.Target) -> sampling.SamplingPlan:
+    plan = sampling.plan(
+        opened.index(_TRAIN_SPLIT.value).label,
+        opened.manifest.class_names,
+        target,
+        seed=flags.FLAGS.seed,
+        batch_size=_BATCH_SIZE.value,
+    )
+    if (plan.draws > 0).sum() < 2:
+        raise ValueError("a classifier needs draws of at least 2 classes, there is only 1")
+    return plan
 
 
 def _build(run_dir: str) -> str:
     """Packs --source by the build binary, in a process that never loads TensorFlow."""
-    if not flags.FLAGS.source:
-        raise cli.UsageError("--records or --source must be given")
     output = flags.FLAGS.output or os.path.join(run_dir, "records")
     known = flags.FLAGS.flags_by_module_dict()[build_main.__name__]
-    given = [flag.serialize() for flag in known if flag.present and flag.name != "output"]
+    given = [
+        line  # a flag that was given twice comes as two lines
+        for flag in known
+        if flag.present and flag.name != "output"
+        for line in flag.serialize().split("\n")
+    ]
     command = [sys.executable, "-m", build_main.__name__, *given, f"--output={output}"]
     code = subprocess.run(command, check=False).returncode
     if code:
@@ -199,13 +247,13 @@ def _training_input(
 
 def _validation(
     opened: record_set.RecordSet, model: keras.Model
-) -> Callable[[keras.Model], Mapping[str, float]]:
+) -> Callable[[], Mapping[str, float]]:
     rows = resident.load(opened, _VALIDATION_SPLIT.value)
     dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
     probabilities = evaluation.predictor(model)
     labels = opened.index(_VALIDATION_SPLIT.value).label
 
-    def validate(_: keras.Model) -> Mapping[str, float]:
+    def validate() -> Mapping[str, float]:
         predictions = evaluation.predict(probabilities, dataset, len(rows))
         return training.validation_metrics(labels, predictions)
 
@@ -226,7 +274,7 @@ def _introduce(
     print(
         f"{_MODEL.value}, {model.count_params():,} parameters; {how.description};"
         f" global batch {plan.batch_size} ({plan.batch_size // how.num_replicas} a replica),"
-        f" {plan.steps_per_epoch:,} steps an epoch"
+        f" {plan.steps_per_epoch * plan.batch_size:,} draws a training epoch"
     )
 
 
@@ -237,27 +285,30 @@ def _run(
     how: runtime.Runtime,
     model: keras.Model,
     history: list[dict[str, float]],
-    monitor: str,
+    best_epoch: int,
 ) -> runs.Run:
     info = opened.manifest
     present = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
-    best = max(reversed(history), key=lambda line: line[monitor] * training.MONITORS[monitor])
     return runs.Run(
         model=_MODEL.value,
         class_names=info.class_names,
         image_size=info.image_size,
         records=os.path.abspath(opened.folder),
         records_digest=info.digest,
+        train_split=_TRAIN_SPLIT.value,
+        validation_split=_VALIDATION_SPLIT.value,
         parameters=model.count_params(),
         device=how.description,
         sampling={
             "target": dataclasses.asdict(target),
+            "steps_per_epoch": plan.steps_per_epoch,
+            "batch_size": plan.batch_size,
             "rows": plan.counts.tolist(),
             "draws": plan.draws.tolist(),
         },
         flags={flag.name: flag.value for flag in present},
         versions=runs.versions(),
-        best_epoch=int(best["epoch"]),
+        best_epoch=best_epoch,
         history=tuple(history),
     )
 

@@ -1,7 +1,9 @@
 """Compile and fit: optimizer, schedule, the exact validation after each epoch, checkpoints."""
 
+import contextlib
 import csv
 import dataclasses
+import io
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +13,14 @@ import numpy as np
 from tqdm import tqdm
 
 from models import addons, metrics
+from records import files
 from records.backend import keras, tf
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 SCHEDULES = ("constant", "cosine")
 MONITORS = {"val_loss": -1, "val_accuracy": 1, "val_macro_f1": 1}  # 1: higher is better
-BEST, LAST = "best.weights.h5", "last.weights.h5"
+_NO_DECAY = ["bias", "gamma", "beta"]  # words in the names of biases and normalization
+BEST, LAST, HISTORY = "best.weights.h5", "last.weights.h5", "history.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +28,7 @@ class TrainOptions:
     """How a model is trained.
 
     Attributes:
-        epochs: how often the epoch of the sampling plan is gone through.
+        epochs: rounds of `Input.steps_per_epoch` steps, each followed by a validation.
         optimizer: `sgd` (momentum 0.9, Nesterov), `adam`, `adamw` or `lamb` (TensorFlow Addons).
         learning_rate: highest rate of the schedule.
         schedule: `constant`, or `cosine` down to 0 after a linear warm-up.
@@ -50,12 +54,12 @@ class TrainOptions:
                 raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
         if self.epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         for name in ("warmup", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if self.weight_decay < 0:
+        if not 0 <= self.weight_decay < float("inf"):
             raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
 
 
@@ -98,31 +102,35 @@ def fit(
     model: keras.Model,
     strategy: tf.distribute.Strategy,
     data: Input,
-    validate: Callable[[keras.Model], Mapping[str, float]],
+    validate: Callable[[], Mapping[str, float]],
     options: TrainOptions,
     *,
     run_dir: str,
     jit_compile: bool = False,
     show_progress: bool = True,
-) -> list[dict[str, float]]:
-    """Trains a model and returns its history, one line an epoch; the model keeps the last weights.
+) -> tuple[list[dict[str, float]], int]:
+    """Trains a model; returns its history, one line an epoch, and the number of the best epoch.
 
     After each epoch `history.csv`, `last.weights.h5` and, if the monitored metric is the best yet,
-    `best.weights.h5` are written to the run folder, each whole or not at all.
+    `best.weights.h5` are written to the run folder, each whole or not at all; what a run before
+    left under these names is removed first. The model itself keeps the last weights.
 
     Args:
         model: made under the strategy's scope.
         strategy: who computes.
         data: what to train on.
-        validate: gives `val_loss`, `val_accuracy` and `val_macro_f1` of the model.
+        validate: gives `val_loss`, `val_accuracy` and `val_macro_f1` of the model as it is.
         options: how to train.
         run_dir: an existing folder.
         jit_compile: compile the training step with XLA.
         show_progress: draw a bar over the steps of an epoch.
 
     Raises:
-        TrainingError: if the loss is no longer finite.
+        TrainingError: if the loss, or the monitored metric, is no longer finite.
     """
+    for name in (BEST, LAST, HISTORY):
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(os.path.join(run_dir, name))
     with strategy.scope():
         model.compile(
             optimizer=optimizer(options, data.steps_per_epoch * options.epochs),
@@ -144,20 +152,20 @@ def fit(
         callbacks=[epochs],
         verbose=0,
     )
-    return epochs.history
+    return epochs.history, epochs.best_epoch
 
 
 def optimizer(options: TrainOptions, total_steps: int) -> keras.optimizers.Optimizer:
     """Returns the optimizer with its schedule over `total_steps`."""
     rate = learning_rate(options, total_steps)
     if options.optimizer == "lamb":
-        return addons.lamb(rate, options.weight_decay)
+        return addons.lamb(rate, options.weight_decay, _NO_DECAY)
     if options.optimizer == "sgd":
         return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
     if options.optimizer == "adam":
         return keras.optimizers.Adam(rate)
     adamw = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
-    adamw.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    adamw.exclude_from_weight_decay(var_names=_NO_DECAY)
     return adamw
 
 
@@ -165,7 +173,7 @@ def learning_rate(options: TrainOptions, total_steps: int) -> Any:
     """Returns the rate as a number or a Keras schedule over `total_steps`."""
     if options.schedule == "constant":
         return options.learning_rate
-    warmup_steps = round(options.warmup * total_steps)
+    warmup_steps = min(round(options.warmup * total_steps), total_steps - 1)
     return keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0 if warmup_steps else options.learning_rate,
         decay_steps=total_steps - warmup_steps,
@@ -193,7 +201,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def __init__(
         self,
-        validate: Callable[[keras.Model], Mapping[str, float]],
+        validate: Callable[[], Mapping[str, float]],
         options: TrainOptions,
         data: Input,
         run_dir: str,
@@ -201,6 +209,7 @@ class _Epochs(keras.callbacks.Callback):
     ):
         super().__init__()
         self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
         self._validate, self._options, self._data = validate, options, data
         self._run_dir, self._show_progress = run_dir, show_progress
         self._best = -np.inf
@@ -219,16 +228,17 @@ class _Epochs(keras.callbacks.Callback):
         self._bar.close()
         seconds = time.monotonic() - self._started
         line = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        if not np.isfinite(line["loss"]):
-            raise TrainingError(
-                f"the loss is {line['loss']} in epoch {epoch + 1}; try a lower --learning_rate"
-                " (or --precision=float32)"
-            )
+        line.update(self._validate())
+        for name in ("loss", self._options.monitor):
+            if not np.isfinite(line[name]):
+                raise TrainingError(
+                    f"{name} is {line[name]} in epoch {epoch + 1}; try a lower --learning_rate"
+                    " (or --precision=float32)"
+                )
         steps = self._data.steps_per_epoch
         rate = learning_rate(self._options, steps * self._options.epochs)
         line["learning_rate"] = float(rate(steps * (epoch + 1)) if callable(rate) else rate)
         line["images_per_second"] = steps * self._data.batch_size / seconds
-        line.update(self._validate(self.model))
         self.history.append(line)
         self._save(line)
 
@@ -238,9 +248,9 @@ class _Epochs(keras.callbacks.Callback):
         value = line[monitor] * MONITORS[monitor]
         mark = ""
         if value >= self._best:  # of equal epochs the later, which saw a lower rate
-            self._best, mark = value, " *"
+            self._best, self.best_epoch, mark = value, int(line["epoch"]), " *"
             self._write_weights(BEST)
-        _write_history(os.path.join(self._run_dir, "history.csv"), self.history)
+        files.write_whole(os.path.join(self._run_dir, HISTORY), _csv(self.history))
         print(
             f"epoch {line['epoch']:3.0f}/{self._options.epochs}"
             f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}"
@@ -253,11 +263,12 @@ class _Epochs(keras.callbacks.Callback):
     def _write_weights(self, name: str) -> None:
         temporary = os.path.join(self._run_dir, f".tmp-{name}")
         self.model.save_weights(temporary)
-        os.replace(temporary, os.path.join(self._run_dir, name))
+        files.commit(temporary, os.path.join(self._run_dir, name))
 
 
-def _write_history(path: str, history: list[dict[str, float]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(history[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(history)
+def _csv(history: list[dict[str, float]]) -> bytes:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return out.getvalue().encode()

@@ -1,19 +1,23 @@
 """The build, read from top to bottom: list, digest, split, order, write, index, manifest."""
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import PIL
 
-from records import files, images, manifest, sharding, sources, splits, writer
+from records import files, images, manifest, record_set, sharding, sources, splits, writer
 from records import index as index_lib
 
 ENCODINGS = ("raw",)
+_MARKER = f"{files.TEMPORARY_PREFIX}build"  # stands in the folder while a build is unfinished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,7 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.encoding not in ENCODINGS:
             raise ValueError(f"encoding must be one of {ENCODINGS}, got {self.encoding!r}")
+        splits.check_ratios(self.ratios)
 
     def settings(self) -> dict[str, Any]:
         """Returns the options as they stand in the manifest."""
@@ -45,6 +50,7 @@ class BuildOptions:
             "resize": self.policy.resize,
             "filter": images.FILTER.name.lower(),
             "encoding": self.encoding,
+            "pillow": PIL.__version__,
             "splits": dict(self.ratios),
             "seed": self.seed,
         }
@@ -85,8 +91,9 @@ def build(
         show_progress: draw a bar on standard error.
 
     Raises:
-        BuildError: if `output` holds another record set or other files, no image can be used, or a
-            worker dies.
+        BuildError: if `output` holds another record set or other files, another build writes into
+            it, or no image can be used.
+        WorkerDiedError: if a worker process is killed or crashes.
     """
     digests = writer.content_digests(
         listing.images, num_workers=num_workers, show_progress=show_progress
@@ -98,32 +105,33 @@ def build(
         return Built(existing, read_rejects(output), conflicts, fresh=False)
 
     work = _plan(listing, digests, options)
-    _prepare(output)
     jobs = _jobs(output, work.by_split, options)
-    written = writer.write_shards(
-        [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
-    )
-    rejects = _rejects(listing, digests, written)
-    if not any(result.rows for result in written):
-        raise writer.BuildError(
-            f"none of {len(listing.images)} images can be used; the first, {rejects[0].key!r}:"
-            f" {rejects[0].detail}"
+    with _sole_builder(output):
+        written = writer.write_shards(
+            [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
         )
-    _write_rejects(output, rejects)
-    split_entries = _write_indexes(output, work, jobs, written)
-    result = manifest.Manifest(
-        class_names=work.class_names,
-        domains=work.domains,
-        image_size=options.policy.size,
-        encoding=options.encoding,
-        splits=split_entries,
-        accounting=_accounting(listing, rejects, work.class_names, split_entries.values()),
-        reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
-        settings=options.settings(),
-        sources_sha256=sources_sha256,
-    )
-    path = os.path.join(output, manifest.FILE_NAME)
-    files.write_whole(path, manifest.to_json(result).encode())
+        rejects = _rejects(listing, digests, written)
+        if not any(result.rows for result in written):
+            raise writer.BuildError(
+                f"none of {len(listing.images)} images can be used; the first,"
+                f" {rejects[0].key!r}: {rejects[0].detail}"
+            )
+        rejects_entry = _write_rejects(output, rejects)
+        split_entries = _write_indexes(output, work, jobs, written)
+        result = manifest.Manifest(
+            class_names=work.class_names,
+            domains=work.domains,
+            image_size=options.policy.size,
+            encoding=options.encoding,
+            splits=split_entries,
+            accounting=_accounting(listing, rejects, work.class_names, split_entries.values()),
+            rejects=rejects_entry,
+            reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
+            settings=options.settings(),
+            sources_sha256=sources_sha256,
+        )
+        path = os.path.join(output, manifest.FILE_NAME)
+        files.write_whole(path, manifest.to_json(result))
     return Built(result, rejects, conflicts)
 
 
@@ -164,7 +172,7 @@ def _existing_set(
     """Returns the set in `output` if it is the one to be built, None if there is none.
 
     Raises:
-        BuildError: if it is another one, with the settings that differ.
+        BuildError: if it is another one, with the settings that differ, or it is damaged.
     """
     if not os.path.exists(os.path.join(output, manifest.FILE_NAME)):
         return None
@@ -181,6 +189,12 @@ def _existing_set(
             f"{output} already holds another record set ({'; '.join(differing)});"
             " choose another --output or remove it"
         )
+    try:
+        record_set.open_set(output)
+    except manifest.ManifestError as error:
+        raise writer.BuildError(
+            f"{output} holds this record set, but damaged ({error}); remove it and build again"
+        ) from None
     return existing
 
 
@@ -204,6 +218,10 @@ def _plan(
         for image, digest in zip(listing.images, digests, strict=True)
         if digest is not None
     ]
+    if not entries:
+        raise writer.BuildError(
+            f"none of {len(listing.images)} files can be read, such as {listing.images[0].path!r}"
+        )
     groups = _group_numbers(entries)
     return _Plan(
         class_names=tuple(class_names),
@@ -258,21 +276,42 @@ def _split_and_order(
     }
 
 
-def _prepare(output: str) -> None:
-    """Makes the folder and removes what a killed build left; refuses a folder with other files."""
+@contextlib.contextmanager
+def _sole_builder(output: str) -> Iterator[None]:
+    """Holds the output folder for one build; a marker file in it says that its files are ours.
+
+    The folder is new, empty, or left by a build that did not end: then its files are removed.
+
+    Raises:
+        BuildError: if the folder holds anything else, or another build holds it.
+    """
     os.makedirs(output, exist_ok=True)
-    for name in sorted(os.listdir(output)):
-        left_over = (
-            sharding.is_shard_name(name)
-            or name.startswith(files.TEMPORARY_PREFIX)
-            or name.endswith(".index.npz")
-            or name == manifest.REJECTS_NAME
+    path = os.path.join(output, _MARKER)
+    names = sorted(os.listdir(output))
+    foreign = [name for name in names if _MARKER not in names or not _is_ours(name)]
+    if foreign:
+        raise writer.BuildError(
+            f"{output} holds {foreign[0]!r} and is no unfinished build; choose an empty folder"
         )
-        if not left_over:
-            raise writer.BuildError(
-                f"{output} holds {name!r}, which is no part of a record set; choose an empty folder"
-            )
-        os.remove(os.path.join(output, name))
+    with open(path, "w") as marker:
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise writer.BuildError(f"another build is writing into {output}") from None
+        for name in names:
+            if name != _MARKER:
+                os.remove(os.path.join(output, name))
+        yield
+        os.remove(path)
+
+
+def _is_ours(name: str) -> bool:
+    return (
+        sharding.is_shard_name(name)
+        or name.startswith(files.TEMPORARY_PREFIX)
+        or name.endswith(".index.npz")
+        or name == manifest.REJECTS_NAME
+    )
 
 
 def _jobs(
@@ -322,9 +361,9 @@ def _index(
     written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]], work: _Plan
 ) -> index_lib.Index:
     rows = [
-        (shard_index, offset, length, job.entries[position])
+        (shard_index, offset, length, checksum, job.entries[position])
         for shard_index, (job, done) in enumerate(written)
-        for position, offset, length in done.rows
+        for position, offset, length, checksum in done.rows
     ]
     entries = [entry for *_, entry in rows]
     domains = {name: number for number, name in enumerate(work.domains)}
@@ -333,6 +372,7 @@ def _index(
         shard=np.array([row[0] for row in rows], np.int32),
         offset=np.array([row[1] for row in rows], np.int64),
         length=np.array([row[2] for row in rows], np.int64),
+        checksum=np.array([row[3] for row in rows], np.uint32),
         label=np.array([entry.label for entry in entries], np.int32),
         domain=np.array([domains[entry.source.domain] for entry in entries], np.int32),
         group=np.array([work.groups[entry.source.key] for entry in entries], np.int64),
@@ -341,11 +381,10 @@ def _index(
     )
 
 
-def _write_rejects(output: str, rejects: Sequence[writer.Reject]) -> None:
-    lines = [json.dumps(dataclasses.asdict(reject), ensure_ascii=False) for reject in rejects]
-    # A surrogate escape cannot stand in UTF-8; as `\udc80` it is still the JSON of the same text.
-    data = "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")
-    files.write_whole(os.path.join(output, manifest.REJECTS_NAME), data)
+def _write_rejects(output: str, rejects: Sequence[writer.Reject]) -> manifest.Shard:
+    data = b"".join(files.json_bytes(dataclasses.asdict(reject)) for reject in rejects)
+    sha256 = files.write_whole(os.path.join(output, manifest.REJECTS_NAME), data)
+    return manifest.Shard(manifest.REJECTS_NAME, len(rejects), len(data), sha256)
 
 
 def _accounting(

@@ -7,13 +7,14 @@ The first folder level names the class. With a CSV instead, one line to one imag
     python -m records.build_main --source=photos --labels=photos/labels.csv --output=photos.records
 """
 
+import codecs
 import os
 import time
 from collections.abc import Sequence
 
 from absl import flags
 
-from records import build, cli, images, manifest, sources, splits, writer
+from records import build, cli, images, manifest, sources, splits, workers, writer
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder that holds the images.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write: new, empty, or this same set.")
@@ -23,10 +24,12 @@ _LABELS = flags.DEFINE_string(
 _PATH_COLUMN = flags.DEFINE_string("path_column", "path", "CSV column: file inside --source.")
 _LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "CSV column: name of the class.")
 _GROUP_COLUMN = flags.DEFINE_string(
-    "group_column", "group", "CSV column, may be absent: images of one group stay in one split."
+    "group_column",
+    "group",
+    "CSV column, need not be there if not named: a group stays in one split.",
 )
 _DOMAIN_COLUMN = flags.DEFINE_string(
-    "domain_column", "domain", "CSV column, may be absent: where the image comes from."
+    "domain_column", "domain", "CSV column, need not be there if not named: where an image is from."
 )
 _CSV_ENCODING = flags.DEFINE_string(
     "csv_encoding", "utf-8-sig", "Encoding of the CSV, such as cp949; never guessed."
@@ -55,8 +58,11 @@ def main(arguments: Sequence[str]) -> int:
     cli.no_arguments(arguments)
     options = _options()
     output = cli.require("output", _OUTPUT.value)
+    source = cli.require_folder("source", _SOURCE.value)
+    if _is_inside(output, source):
+        raise cli.UsageError(f"--output must not lie inside --source, got {output!r}")
     started = time.monotonic()
-    listing = _listing(cli.require("source", _SOURCE.value))
+    listing = _listing(source)
     built = build.build(
         listing, output, options, num_workers=_NUM_WORKERS.value or os.cpu_count() or 1
     )
@@ -64,22 +70,31 @@ def main(arguments: Sequence[str]) -> int:
     return cli.DONE
 
 
+def _is_inside(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath([path, folder]) == folder
+
+
 def _options() -> build.BuildOptions:
-    if _NUM_WORKERS.value < 0:
-        raise cli.UsageError(f"--num_workers must be 0 or more, got {_NUM_WORKERS.value}")
+    cli.at_least(0, _NUM_WORKERS)
     try:
+        codecs.lookup(_CSV_ENCODING.value)
         return build.BuildOptions(
             policy=images.ImagePolicy(_IMAGE_SIZE.value, _RESIZE.value),
             encoding=_ENCODING.value,
             ratios=splits.parse_ratios(_SPLITS.value),
             seed=_SEED.value,
         )
-    except ValueError as error:
+    except (ValueError, LookupError) as error:
         raise cli.UsageError(str(error)) from None
 
 
 def _listing(source: str) -> sources.Listing:
+    of_csv = (_PATH_COLUMN, _LABEL_COLUMN, _GROUP_COLUMN, _DOMAIN_COLUMN, _CSV_ENCODING)
     if _LABELS.value == "folder":
+        for holder in of_csv:
+            if holder.present:
+                raise cli.UsageError(f"--{holder.name} needs a CSV, and --labels names none")
         return sources.from_folders(source, exclude=_EXCLUDE.value)
     if not os.path.isfile(_LABELS.value):
         raise cli.UsageError(f"--labels must be `folder` or a CSV file, got {_LABELS.value!r}")
@@ -88,6 +103,7 @@ def _listing(source: str) -> sources.Listing:
         label=_LABEL_COLUMN.value,
         group=_GROUP_COLUMN.value,
         domain=_DOMAIN_COLUMN.value,
+        required=tuple(h.value for h in (_GROUP_COLUMN, _DOMAIN_COLUMN) if h.present),
     )
     return sources.from_csv(
         source,
@@ -116,6 +132,13 @@ def _report(built: build.Built, output: str, started: float) -> None:
         print(f"  and {len(built.label_conflicts) - 5:,} more such groups")
     sizes = ", ".join(f"{name} {split.count:,}" for name, split in result.splits.items())
     print(f"splits: {sizes}")
+    for name, split in result.splits.items():
+        bare = [c for c, n in zip(result.class_names, split.class_counts, strict=True) if not n]
+        if bare:
+            named = cli.printable(", ".join(bare[:5])) + ", ..." * (len(bare) > 5)
+            print(
+                f"  WARNING: {name} has no image of {named} (too few images, or groups too large)"
+            )
     seconds = time.monotonic() - started
     written = totals[1]
     verb = f"written in {seconds:.1f} s, {written / seconds:,.0f} images/s"
@@ -127,4 +150,11 @@ def _report(built: build.Built, output: str, started: float) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, sources.SourceError, manifest.ManifestError, writer.BuildError, OSError)
+    cli.run(
+        main,
+        sources.SourceError,
+        manifest.ManifestError,
+        writer.BuildError,
+        workers.WorkerDiedError,
+        OSError,
+    )

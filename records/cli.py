@@ -1,7 +1,10 @@
 """What the binaries share: one clear line for a wrong use or a fault, and the exit codes."""
 
+import io
+import os
 import sys
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Collection, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -30,15 +33,24 @@ def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> Non
         except flags.Error as error:
             _fail(str(error), WRONG_USE)
 
+    for stream in (sys.stdout, sys.stderr):  # a file name may hold bytes that are not UTF-8
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
     def guarded(argv: Sequence[str]) -> int:
         try:
-            return main(argv[1:])
+            code = main(argv[1:])
+            sys.stdout.flush()
+            return code
         except UsageError as error:
             _fail(str(error), WRONG_USE)
+        except BrokenPipeError:  # who read our output has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return DONE
         except expected as error:
             _fail(str(error), FAILED)
         except KeyboardInterrupt:
-            _fail("stopped", 130)
+            _fail("stopped; the same command starts again", 130)
 
     app.run(guarded, flags_parser=parse)
 
@@ -51,6 +63,35 @@ def require(name: str, value: str | None) -> str:
     """
     if not value:
         raise UsageError(f"--{name} must be given")
+    return value
+
+
+def require_folder(name: str, value: str | None) -> str:
+    """Returns the value of a flag that must name an existing folder.
+
+    Raises:
+        UsageError: if it was not given or there is no such folder.
+    """
+    if not os.path.isdir(require(name, value)):
+        raise UsageError(f"--{name} must be an existing folder, got {value!r}")
+    return str(value)
+
+
+def at_least(least: int, *holders: flags.FlagHolder) -> None:
+    """Refuses flags whose number is too small."""
+    for holder in holders:
+        if holder.value < least:
+            raise UsageError(f"--{holder.name} must be at least {least}, got {holder.value}")
+
+
+def one_of(name: str, value: str, choices: Collection[str]) -> str:
+    """Returns the value of a flag that must name one of the things there are.
+
+    Raises:
+        UsageError: if there is none of that name, with the names there are.
+    """
+    if value not in choices:
+        raise UsageError(f"--{name} must be one of {', '.join(choices)}, got {value!r}")
     return value
 
 
@@ -71,12 +112,23 @@ def _fail(message: str, code: int) -> NoReturn:
 def table(rows: Sequence[Sequence[object]]) -> str:
     """Returns rows as aligned columns, the first to the left and the rest to the right."""
     cells = [
-        [f"{value:,}" if isinstance(value, int) else str(value) for value in row] for row in rows
+        [f"{value:,}" if isinstance(value, int) else printable(str(value)) for value in row]
+        for row in rows
     ]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    widths = [max(map(_columns, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
-        first = row[0].ljust(widths[0])
-        rest = [value.rjust(width) for value, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([first, *rest]).rstrip())
+        gaps = [" " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=True)]
+        rest = [gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True)]
+        lines.append("  ".join([row[0] + gaps[0], *rest]).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Returns text with line ends, control characters and the like written as escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _columns(text: str) -> int:
+    """Returns how wide a terminal draws a text: Korean and other wide letters take two columns."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

@@ -1,9 +1,21 @@
 """Files that are whole or not there, even after a power cut."""
 
 import hashlib
+import json
 import os
+from typing import Any
 
 TEMPORARY_PREFIX = ".tmp-"
+
+
+def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
+    """Returns a value as one JSON text in UTF-8, ending in a newline.
+
+    A surrogate escape (a byte of a file name that is not UTF-8) cannot stand in UTF-8; written as
+    `\\udc80` it is JSON of the same text.
+    """
+    text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
+    return text.encode("utf-8", "backslashreplace")
 
 
 def write_whole(path: str, data: bytes) -> str:
@@ -16,16 +28,19 @@ def write_whole(path: str, data: bytes) -> str:
     temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{name}")
     with open(temporary, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_folder(folder)
+    commit(temporary, path)
     return hashlib.sha256(data).hexdigest()
 
 
-def sync_folder(folder: str) -> None:
-    """Makes renames and removals in `folder` survive a power cut."""
-    descriptor = os.open(folder or ".", os.O_RDONLY)
+def commit(temporary: str, path: str) -> None:
+    """Gives a finished file its name, so that even after a power cut it is whole or not there."""
+    _sync(temporary)
+    os.replace(temporary, path)
+    _sync(os.path.dirname(path) or ".")
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -5,6 +5,7 @@ Row numbers are positions in the index, in shard order. The file is a NumPy arch
 """
 
 import dataclasses
+import hashlib
 import io
 import os
 
@@ -21,6 +22,7 @@ class Index:
         shard: int32, position in the split's shards.
         offset: int64, where the record begins, in bytes.
         length: int64, bytes of the payload.
+        checksum: uint32, of the payload as in the record, so that no other record can pass for it.
         label: int32.
         domain: int32, position in the manifest's domains.
         group: int64, equal for images that belong together; only equality means something.
@@ -31,6 +33,7 @@ class Index:
     shard: np.ndarray
     offset: np.ndarray
     length: np.ndarray
+    checksum: np.ndarray
     label: np.ndarray
     domain: np.ndarray
     group: np.ndarray
@@ -91,7 +94,10 @@ def load(folder: str, split: manifest_lib.Split) -> Index:
     path = os.path.join(folder, split.index.file)
     try:
         with open(path, "rb") as file:
-            index = from_bytes(file.read())
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != split.index.sha256:
+            raise manifest_lib.ManifestError("its SHA-256 differs from the manifest's")
+        index = from_bytes(data)
     except (OSError, manifest_lib.ManifestError) as error:
         raise manifest_lib.ManifestError(f"{path}: {error}") from None
     if len(index) != split.count:

@@ -10,6 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from records import files
+
 FILE_NAME = "manifest.json"
 REJECTS_NAME = "rejects.jsonl"
 FORMAT_VERSION = 1
@@ -21,7 +23,7 @@ class ManifestError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """One TFRecord file: its name, records, bytes and SHA-256 in hexadecimal."""
+    """A file of the set: its name, entries, bytes and SHA-256 in hexadecimal."""
 
     file: str
     records: int
@@ -55,8 +57,10 @@ class Manifest:
         splits: by name, in build order.
         accounting: for each class (and "" where the class is unknown) the number of files found,
             written, quarantined and excluded; found is the sum of the others.
+        rejects: the file that names each file that was quarantined or excluded.
         reasons: how many files were quarantined or excluded for each reason.
-        settings: what the build was told; equal settings and sources give equal bytes.
+        settings: what the build was told and the version of Pillow, which makes the pixels; equal
+            settings and sources give equal bytes.
         sources_sha256: digest over the sorted keys, labels, groups, domains and contents.
         format_version: of this file and of the records.
     """
@@ -67,6 +71,7 @@ class Manifest:
     encoding: str
     splits: Mapping[str, Split]
     accounting: Mapping[str, Mapping[str, int]]
+    rejects: Shard
     reasons: Mapping[str, int]
     settings: Mapping[str, Any]
     sources_sha256: str
@@ -79,8 +84,8 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the manifest's text: two sets with one digest are the same to the byte."""
-        return hashlib.sha256(to_json(self).encode()).hexdigest()
+        """SHA-256 of all the manifest says: two sets with one digest are the same to the byte."""
+        return hashlib.sha256(files.json_bytes(dataclasses.asdict(self))).hexdigest()
 
     def split(self, name: str) -> Split:
         """Returns a split by name.
@@ -93,9 +98,9 @@ class Manifest:
         return self.splits[name]
 
 
-def to_json(manifest: Manifest) -> str:
-    """Returns the manifest as JSON text, the same for equal manifests."""
-    return json.dumps(dataclasses.asdict(manifest), ensure_ascii=False, indent=1) + "\n"
+def to_json(manifest: Manifest) -> bytes:
+    """Returns the manifest as JSON with its own digest, the same bytes for equal manifests."""
+    return files.json_bytes({**dataclasses.asdict(manifest), "digest": manifest.digest}, indent=1)
 
 
 def from_json(text: str) -> Manifest:
@@ -109,6 +114,7 @@ def from_json(text: str) -> Manifest:
         version = fields["format_version"]
         if version != FORMAT_VERSION:
             raise ManifestError(f"format_version must be {FORMAT_VERSION}, got {version!r}")
+        digest = fields.pop("digest")
         for name, split in fields["splits"].items():
             fields["splits"][name] = Split(
                 class_counts=tuple(split["class_counts"]),
@@ -117,7 +123,11 @@ def from_json(text: str) -> Manifest:
             )
         for name in ("class_names", "domains"):
             fields[name] = tuple(fields[name])
-        return Manifest(**fields)
+        fields["rejects"] = Shard(**fields["rejects"])
+        manifest = Manifest(**fields)
+        if manifest.digest != digest:
+            raise ManifestError("it was changed after it was written: its digest differs")
+        return manifest
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ManifestError(f"the manifest is damaged: {type(error).__name__}: {error}") from None
 

@@ -44,7 +44,7 @@ class RecordSet:
             file.seek(int(index.offset[row]))
             data = file.read(int(index.length[row]) + tfrecord.FRAME_BYTES)
         try:
-            return schema.decode(tfrecord.payload_at(data, 0))
+            return schema.decode(tfrecord.payload_at(data, 0, int(index.checksum[row])))
         except ValueError as error:
             raise tfrecord.DamagedRecordError(
                 f"{shard.file}, row {row}, key {index.key(row)!r}: {error}"

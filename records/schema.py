@@ -58,15 +58,6 @@ def decode(payload: bytes) -> Example:
         raise ValueError(f"not a record of this schema: {error}") from error
 
 
-def image_suffix(num_bytes: int) -> bytes:
-    """Returns the bytes that stand before the pixels of an encoded record with `num_bytes` pixels.
-
-    Together with the checksum it proves that the last `num_bytes` of a payload are the image.
-    """
-    tail = _bytes_feature("image", bytes(num_bytes))
-    return tail[: len(tail) - num_bytes]
-
-
 def _entries(example: Example) -> Iterator[bytes]:
     yield _bytes_feature("domain", example.domain)
     yield _bytes_feature("group", example.group)

@@ -61,12 +61,16 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class CsvColumns:
-    """Names of the columns of a label CSV; `group` and `domain` may be absent from the header."""
+    """Names of the columns of a label CSV.
+
+    `group` and `domain` may be absent from the header, unless `required` names them.
+    """
 
     path: str = "path"
     label: str = "label"
     group: str = "group"
     domain: str = "domain"
+    required: tuple[str, ...] = ()
 
 
 def from_folders(root: str, *, exclude: Sequence[str] = ()) -> Listing:
@@ -87,6 +91,11 @@ def from_folders(root: str, *, exclude: Sequence[str] = ()) -> Listing:
     images, excluded = [], []
     for key, reason in _walk(root, exclude):
         label = key.split("/", 1)[0] if "/" in key else ""
+        if reason == "linked_folder" and not label:
+            raise SourceError(
+                f"the class folder {key!r} is a link to a folder, and those are not followed; put"
+                " the folder itself there or leave it out with --exclude"
+            )
         if reason:
             excluded.append(Exclusion(key, label, reason))
         elif label:
@@ -186,6 +195,8 @@ def _reason(path: str, key: str, exclude: Sequence[str]) -> str:
         mode = os.stat(path).st_mode
     except OSError:
         return "dangling_link"
+    if stat.S_ISDIR(mode):  # os.walk lists a link to a folder and does not enter it
+        return "linked_folder"
     # Opening a pipe or a device could block or never end.
     return "" if stat.S_ISREG(mode) else "not_a_regular_file"
 
@@ -202,9 +213,12 @@ def _csv_rows(
         with open(csv_path, encoding=encoding, newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
-            missing = [name for name in (columns.path, columns.label) if name not in header]
-            if missing:
-                raise SourceError(f"{csv_path}: no column {missing[0]!r}; the header has {header}")
+            for name in (columns.path, columns.label, *columns.required):
+                if name not in header:
+                    raise SourceError(
+                        f"{csv_path}: no column {name!r}; its header, parted at commas, has"
+                        f" {', '.join(map(repr, header)) or 'nothing'}"
+                    )
             for row in reader:
                 if not row:
                     continue

@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
-from records import sharding
+from records import apportionment, sharding
 
 DEFAULT_RATIOS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
@@ -18,13 +18,12 @@ def parse_ratios(text: str) -> dict[str, float]:
     """Returns split names and shares from text such as `train=0.7,validation=0.15,test=0.15`.
 
     Raises:
-        ValueError: if a part is not `name=share`, a name is not a plain word or stands twice, a
-            share is not above 0, or the shares do not sum to 1.
+        ValueError: if a part is not `name=share` with a number, or a name stands twice.
     """
     ratios: dict[str, float] = {}
     for part in text.split(","):
         name, equals, share = part.strip().partition("=")
-        if not equals or not name.isidentifier() or not name.isascii() or name in ratios:
+        if not equals or name in ratios:
             raise ValueError(f"splits must be distinct name=share parts, got {part!r} in {text!r}")
         try:
             ratios[name] = float(share)
@@ -32,8 +31,6 @@ def parse_ratios(text: str) -> dict[str, float]:
             raise ValueError(
                 f"the share of split {name!r} must be a number, got {share!r}"
             ) from None
-    if min(ratios.values()) <= 0 or abs(sum(ratios.values()) - 1) > 1e-6:
-        raise ValueError(f"split shares must be above 0 and sum to 1, got {text!r}")
     return ratios
 
 
@@ -77,7 +74,8 @@ def assign(
 
     Groups of several images come first, the largest ahead; each goes where it brings the class
     counts of the splits nearest to their targets (least chi-square). Images that stand alone then
-    fill what is missing, so without groups the counts are exact to within one image.
+    fill what is missing, so without groups each class and the whole are exact to within one image
+    or two.
 
     Args:
         labels: int [n], 0 or above.
@@ -94,6 +92,7 @@ def assign(
     targets = shares[:, None] * np.bincount(labels, minlength=num_classes)  # [splits, classes]
     filled = np.zeros_like(targets)
     result = np.empty(len(labels), np.int64)
+    whole = shares * len(labels)
     salt = f"split {seed}"
 
     members: dict[int, list[int]] = {}
@@ -102,29 +101,37 @@ def assign(
     together = sorted((m for m in members.values() if len(m) > 1), key=len, reverse=True)
     for images in together:
         counts = np.bincount(labels[images], minlength=num_classes)
-        cost = counts * (counts + 2 * (filled - targets)) / np.maximum(targets, 1e-9)
-        split = int(cost[:, counts > 0].sum(1).argmin())
+        cost = _chi_square_added(counts, filled, targets).sum(1)
+        cost += _chi_square_added(np.array([len(images)]), filled.sum(1), whole)
+        split = int(cost.argmin())
         result[images] = split
         filled[split] += counts
 
     alone = np.array([m[0] for m in members.values() if len(m) == 1], np.int64)
+    apportioner = apportionment.Apportioner(len(shares))
     for label in range(num_classes):
         images = alone[labels[alone] == label]
         missing = np.maximum(targets[:, label] - filled[:, label], 0)
-        quotas = largest_remainder(missing if missing.any() else shares, len(images))
+        quotas = apportioner.divide(missing if missing.any() else shares, len(images))
         result[images] = np.repeat(np.arange(len(shares)), quotas)
     return result
 
 
-def largest_remainder(shares: np.ndarray, total: int) -> np.ndarray:
-    """Returns whole numbers proportional to `shares` that sum to `total`; int64 of the same shape.
+def _chi_square_added(counts: np.ndarray, filled: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Returns how much sum((filled - target)^2 / target) grows where `counts` are added."""
+    return counts * (counts + 2 * (filled - targets)) / np.maximum(targets, 1e-9)
 
-    Each is the exact share rounded down or up; what rounding down leaves over goes to the largest
-    fractions, ties to the earlier place (Hamilton's method of apportionment).
+
+def check_ratios(ratios: Mapping[str, float]) -> None:
+    """Checks names and shares of splits.
+
+    Raises:
+        ValueError: if a name is not a plain word, or the shares are not above 0 with a sum of 1.
     """
-    exact = np.asarray(shares, np.float64) / np.sum(shares) * total
-    # A share that is whole but for rounding (2.9999999996) counts as whole.
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.argsort(-(exact - whole), kind="stable")
-    whole[order[: total - int(whole.sum())]] += 1
-    return whole
+    for name, share in ratios.items():
+        if not (name.isidentifier() and name.isascii()):
+            raise ValueError(f"the name of a split must be a plain word, got {name!r}")
+        if not share > 0:
+            raise ValueError(f"split shares must be above 0, got {name}={share}")
+    if not abs(sum(ratios.values()) - 1) < 1e-6:
+        raise ValueError(f"split shares must sum to 1, got {dict(ratios)}")

@@ -32,7 +32,8 @@ class Damage:
     reason: str
 
 
-def _masked_crc(data: bytes | memoryview) -> int:
+def checksum(data: bytes | memoryview) -> int:
+    """Returns the masked CRC-32C by which the format guards lengths and payloads."""
     crc = google_crc32c.value(bytes(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
@@ -41,29 +42,37 @@ def frame(payload: bytes) -> bytes:
     """Returns `payload` as one record, ready to be appended to a shard."""
     length = struct.pack("<Q", len(payload))
     return b"".join(
-        (length, _FOOTER.pack(_masked_crc(length)), payload, _FOOTER.pack(_masked_crc(payload)))
+        (length, _FOOTER.pack(checksum(length)), payload, _FOOTER.pack(checksum(payload)))
     )
 
 
-def payload_at(shard: Buffer, offset: int) -> bytes:
-    """Returns the payload of the record that begins at `offset`, its checksums verified.
+def payload_at(shard: Buffer, offset: int, expected: int) -> bytes:
+    """Returns the payload of the record that begins at `offset`.
+
+    Args:
+        shard: the bytes of the file.
+        offset: where the record begins.
+        expected: the checksum that the payload must have.
 
     Raises:
-        DamagedRecordError: if the record is cut short or a checksum differs.
+        DamagedRecordError: if the record is cut short, a checksum differs, or it is another record.
     """
     result = _read(memoryview(shard), offset)
     if isinstance(result, Damage):
         raise DamagedRecordError(result.reason)
+    footer = offset + HEADER_BYTES + len(result)
+    if _FOOTER.unpack_from(shard, footer)[0] != expected:
+        raise DamagedRecordError("another record stands there than was written")
     return result
 
 
-def scan(shard: Buffer) -> Iterator[tuple[int, bytes | Damage]]:
-    """Yields `(offset, payload)` for each record from the start, `(offset, Damage)` for bad ones.
+def scan(shard: Buffer, start: int = 0) -> Iterator[tuple[int, bytes | Damage]]:
+    """Yields `(offset, payload)` for each record from `start` on, `(offset, Damage)` for bad ones.
 
     A damaged payload is stepped over, because its header still says where the next record begins.
     After a damaged header or a cut nothing can be found, so the scan ends there.
     """
-    view, offset = memoryview(shard), 0
+    view, offset = memoryview(shard), start
     while offset < len(view):
         result = _read(view, offset)
         yield offset, result
@@ -79,7 +88,7 @@ def _read(view: memoryview, offset: int) -> bytes | Damage:
     if offset + HEADER_BYTES > len(view):
         return Damage(offset, 0, f"cut inside the header at byte {len(view)}")
     length, header_crc = _HEADER.unpack_from(view, offset)
-    if _masked_crc(view[offset : offset + 8]) != header_crc:
+    if checksum(view[offset : offset + 8]) != header_crc:
         return Damage(offset, 0, "the checksum of the length differs")
     start = offset + HEADER_BYTES
     if start + length + _FOOTER.size > len(view):
@@ -87,6 +96,6 @@ def _read(view: memoryview, offset: int) -> bytes | Damage:
             offset, 0, f"claims {length} bytes but the file ends after {len(view) - start}"
         )
     payload = bytes(view[start : start + length])
-    if _masked_crc(payload) != _FOOTER.unpack_from(view, start + length)[0]:
+    if checksum(payload) != _FOOTER.unpack_from(view, start + length)[0]:
         return Damage(offset, length, "the checksum of the payload differs")
     return payload

@@ -1,21 +1,12 @@
 """Shards, whole or not at all, written by several processes. Nothing here imports TensorFlow."""
 
-import concurrent.futures
-import contextlib
-import ctypes
 import dataclasses
 import hashlib
-import multiprocessing
 import os
-import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
-from tqdm import tqdm
+from records import files, images, manifest, schema, sources, tfrecord, workers
 
-from records import files, images, manifest, schema, sources, tfrecord
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that comes when the parent is gone
 _PROGRESS_STEP = 32  # files a worker finishes before it moves the bar
 
 
@@ -57,16 +48,16 @@ class WrittenShard:
 
     Attributes:
         shard: its entry for the manifest; None if no image was left to write.
-        rows: (position in the job's entries, offset, payload length) for each record.
+        rows: (position in the job's entries, offset, payload length, checksum) for each record.
         rejects: the files that could not be used.
     """
 
     shard: manifest.Shard | None
-    rows: tuple[tuple[int, int, int], ...]
+    rows: tuple[tuple[int, int, int, int], ...]
     rejects: tuple[Reject, ...]
 
 
-def write_shard(job: ShardJob, advance: Callable[[int], None]) -> WrittenShard:
+def write_shard(job: ShardJob, advance: workers.Advance) -> WrittenShard:
     """Decodes the images of one shard and writes it whole.
 
     A shard is about 64 MiB, so it is put together in memory and written in one go.
@@ -76,7 +67,7 @@ def write_shard(job: ShardJob, advance: Callable[[int], None]) -> WrittenShard:
         advance: called now and then with the number of files done since the last call.
     """
     records: list[bytes] = []
-    rows: list[tuple[int, int, int]] = []
+    rows: list[tuple[int, int, int, int]] = []
     rejects: list[Reject] = []
     offset = 0
     for position, entry in enumerate(job.entries):
@@ -95,7 +86,7 @@ def write_shard(job: ShardJob, advance: Callable[[int], None]) -> WrittenShard:
                 )
             )
             records.append(tfrecord.frame(payload))
-            rows.append((position, offset, len(payload)))
+            rows.append((position, offset, len(payload), tfrecord.checksum(payload)))
             offset += len(records[-1])
         if (position + 1) % _PROGRESS_STEP == 0:
             advance(_PROGRESS_STEP)
@@ -127,17 +118,29 @@ def content_digests(
     """Returns the SHA-256 of each file's bytes, in order; None where a file cannot be read."""
     size = 256
     chunks = [source_images[at : at + size] for at in range(0, len(source_images), size)]
-    with workers(num_workers, len(source_images), "reading", show_progress) as run:
-        return [digest for chunk in run(_digest_chunk, chunks) for digest in chunk]
+    done = workers.run(
+        _digest_chunk,
+        chunks,
+        num_workers=num_workers,
+        total=len(source_images),
+        title="reading",
+        show_progress=show_progress,
+    )
+    return [digest for chunk in done for digest in chunk]
 
 
 def write_shards(
     jobs: Sequence[ShardJob], *, num_workers: int, show_progress: bool
 ) -> list[WrittenShard]:
     """Writes all shards and returns what became of each, in the order of the jobs."""
-    total = sum(len(job.entries) for job in jobs)
-    with workers(num_workers, total, "writing", show_progress) as run:
-        return list(run(write_shard, jobs))
+    return workers.run(
+        write_shard,
+        jobs,
+        num_workers=num_workers,
+        total=sum(len(job.entries) for job in jobs),
+        title="writing",
+        show_progress=show_progress,
+    )
 
 
 def _read_unchanged(entry: Entry) -> bytes:
@@ -148,7 +151,7 @@ def _read_unchanged(entry: Entry) -> bytes:
 
 
 def _digest_chunk(
-    chunk: Sequence[sources.SourceImage], advance: Callable[[int], None]
+    chunk: Sequence[sources.SourceImage], advance: workers.Advance
 ) -> list[bytes | None]:
     digests: list[bytes | None] = []
     for image in chunk:
@@ -158,78 +161,3 @@ def _digest_chunk(
             digests.append(None)
     advance(len(chunk))
     return digests
-
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
-_done: Any = None  # in a worker: the shared count of finished files
-
-
-def _start_worker(done: Any, parent: int) -> None:
-    global _done
-    _done = done
-    # Without its parent a worker would wait for ever, or write into the folder of the next build.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before the line above
-        os._exit(1)
-    # Native decoders write about damaged files to the screen; the reject says it by name instead.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
-def _advance(count: int) -> None:
-    _done.value += count
-
-
-def _call(function: Callable[[Any, Callable[[int], None]], Any], item: Any) -> Any:
-    return function(item, _advance)
-
-
-@contextlib.contextmanager
-def workers(
-    num_workers: int, total: int, title: str, show_progress: bool
-) -> Iterator[Callable[..., Iterable[Any]]]:
-    """Gives a function that maps `function(item, advance)` over items in worker processes.
-
-    Results come in the order of the items. A bar counts to `total` as workers call `advance`.
-
-    Raises:
-        BuildError: if a worker dies.
-    """
-    context = multiprocessing.get_context("spawn")
-    # No lock: a worker killed while it held one would stop all others for ever. Two workers that
-    # count at the same instant may lose a few files, of the bar only.
-    done = context.RawValue("q", 0)
-
-    def run(
-        function: Callable[[_Item, Callable[[int], None]], _Result], items: Iterable[_Item]
-    ) -> Iterable[_Result]:
-        futures = [pool.submit(_call, function, item) for item in items]
-        pending = set(futures)
-        while pending:
-            finished, pending = concurrent.futures.wait(
-                pending, 0.2, concurrent.futures.FIRST_EXCEPTION
-            )
-            bar.update(done.value - bar.n)
-            for future in finished:
-                future.result()
-        bar.update(total - bar.n)
-        return [future.result() for future in futures]
-
-    others = set(multiprocessing.active_children())
-    pool = concurrent.futures.ProcessPoolExecutor(
-        num_workers, context, initializer=_start_worker, initargs=(done, os.getpid())
-    )
-    off = None if show_progress else True  # None: off where standard error is no terminal
-    bar = tqdm(total=total, desc=title, unit=" files", disable=off, mininterval=0)
-    try:
-        yield run
-    except concurrent.futures.process.BrokenProcessPool:
-        # The pool forgets a worker that was being started just then and would wait for it for ever.
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()
-        raise BuildError(
-            "a worker process died (killed, or out of memory); nothing is lost: run it again"
-        ) from None
-    finally:
-        bar.close()
-        pool.shutdown(cancel_futures=True)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -69,6 +70,39 @@ def test_a_model_is_not_evaluated_on_other_classes(run_dir, tmp_path):
     assert "only in the model ['light'], only in the records ['bright']" in done.stderr
 
 
+def test_records_built_anew_are_not_evaluated_in_silence(run_dir, source, tmp_path):
+    copy = shutil.copytree(run_dir, tmp_path / "run")
+    run = json.loads((copy / "run.json").read_text("utf-8"))
+    run["records"] = str(copy / "records")
+    (copy / "run.json").write_text(json.dumps(run), "utf-8")
+    assert fakes.run_module("models.evaluate_main", f"--run_dir={copy}").returncode == 0
+    shutil.rmtree(copy / "records")
+    arguments = (f"--source={source}", f"--output={copy}/records", "--image_size=32", "--seed=9")
+    assert fakes.run_module("records.build_main", *arguments).returncode == 0
+    done = fakes.run_module("models.evaluate_main", f"--run_dir={copy}")
+    assert done.returncode == 1 and "was built anew since the training" in done.stderr
+    given = (f"--run_dir={copy}", f"--records={copy}/records")
+    done = fakes.run_module("models.evaluate_main", *given)
+    assert done.returncode == 0 and "whether it saw these images is unknown" in done.stdout
+
+
+def test_every_exclude_reaches_the_build(source, tmp_path):
+    done = fakes.run_module(
+        "models.train_main",
+        f"--source={source}",
+        f"--run_dir={tmp_path}/run",
+        "--exclude=dark/00*",
+        "--exclude=light/00*",
+        "--image_size=24",
+        "--model=convnet",
+        "--strategy=mirrored",
+        "--cpu_devices=2",
+        "--epochs=1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "20 x excluded_by_pattern" in done.stdout
+
+
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains_to_finite_numbers(run_dir, tmp_path, precision):
     done = fakes.run_module(
@@ -115,22 +149,32 @@ WRONG_USE = [
     (
         "records.build_main",
         ("--source=nowhere", "--output=y"),
-        1,
-        "must be a folder, got 'nowhere'",
+        2,
+        "an existing folder, got 'nowhere'",
     ),
     ("records.build_main", ("--image_size=big",), 2, "--image_size=big"),
     ("records.build_main", ("--resize=squash",), 2, "should be one of <stretch|crop|pad>"),
-    ("records.build_main", ("--num_workers=-1",), 2, "--num_workers must be 0 or more, got -1"),
+    ("records.build_main", ("--num_workers=-1",), 2, "--num_workers must be at least 0, got -1"),
+    ("records.build_main", ("--source=.", "--output=./out"), 2, "must not lie inside --source"),
+    ("records.build_main", ("--csv_encoding=klingon",), 2, "unknown encoding: klingon"),
+    (
+        "records.build_main",
+        ("--source=.", "--output=../y", "--group_column=g"),
+        2,
+        "--group_column needs a CSV",
+    ),
+    ("models.evaluate_main", ("--run_dir=.",), 1, "no finished run in '.'"),
+    ("models.train_main", ("--run_dir=x", "--warmup=0.3", "--schedule=constant"), 2, "--warmup"),
     ("models.train_main", ("--run_dir=x", "--target=even"), 2, "should be one of <natural|"),
     ("models.train_main", ("--run_dir=x", "--epochs=0"), 2, "epochs must be at least 1, got 0"),
     ("models.train_main", ("--run_dir=x", "--monitor=val_f1"), 2, "should be one of <val_loss|"),
     ("models.train_main", ("--run_dir=x", "--rotation_range=-3"), 2, "0..180, got -3"),
-    ("models.evaluate_main", ("--run_dir=nowhere",), 1, "no finished run in 'nowhere'"),
+    ("models.evaluate_main", ("--run_dir=nowhere",), 2, "an existing folder, got 'nowhere'"),
     (
         "datapipe.benchmark_main",
-        ("--output=x", "--records=nowhere"),
+        ("--output=x", "--records=."),
         1,
-        "no record set in 'nowhere'",
+        "no record set in '.'",
     ),
 ]
 
@@ -153,8 +197,11 @@ def test_wrong_use_is_one_clear_line(module, arguments, code, message, tmp_path)
     [
         ("--batch_size=7", "--batch_size must divide by 2 replicas, got 7"),
         ("--target=shares", "target 'shares' needs a share"),
-        ("--shares=dark", "--shares must be class=weight,..., got 'dark'"),
+        ("--target=shares --shares=dark", "--shares must be class=weight,..., got 'dark'"),
         ("--run_dir={run_dir}", "holds a finished run"),
+        ("--band_low=3", "--band_low belongs to target band, not to natural"),
+        ("--source=x", "--source has no effect where --records is given"),
+        ("--target=shares --shares=dark=nan,light=1", "must not be negative"),
     ],
 )
 def test_training_refuses_what_cannot_be_meant(run_dir, tmp_path, flag, message):
@@ -164,7 +211,7 @@ def test_training_refuses_what_cannot_be_meant(run_dir, tmp_path, flag, message)
         f"--run_dir={tmp_path}/new",
         "--strategy=mirrored",
         "--cpu_devices=2",
-        flag.format(run_dir=run_dir),
+        *flag.format(run_dir=run_dir).split(),
     )
     assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import ROOT
 
 PACKAGES = ("records", "datapipe", "models")
-MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).glob("*.py"))
+MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def imported_packages(source: str) -> set[str]:

@@ -151,6 +151,7 @@ def test_brightness_multiplies_and_stays_in_range():
         ({"rotation_range": -1}, r"rotation_range must lie in 0..180, got -1"),
         ({"width_shift_range": 1.5}, "width_shift_range must lie in 0..1, got 1.5"),
         ({"zoom_range": 1.0}, "zoom_range must lie in 0..0.99, got 1.0"),
+        ({"shear_range": float("nan")}, "shear_range must lie in 0..89, got nan"),
         ({"fill_mode": "wrap"}, "fill_mode must be one of .*, got 'wrap'"),
         ({"brightness_range": (2, 1)}, "0 <= low <= high"),
     ],

@@ -1,10 +1,11 @@
 import os
+import shutil
 
 import numpy as np
 import pytest
 
 from datapipe import resident
-from records import manifest, tfrecord
+from records import manifest, record_set, tfrecord
 from records.backend import tf
 from tests import fakes
 
@@ -47,8 +48,29 @@ def test_a_damaged_record_is_named(tmp_path):
     assert f"{path}, row 4, key {index.key(4)!r}" in str(caught.value)
 
 
+def test_a_shard_of_another_set_is_named(tmp_path):
+    records = fakes.built(tmp_path / "a", {"a": 10, "b": 10})
+    other = fakes.built(tmp_path / "b", {"b": 10, "a": 10})  # equal sizes, other labels
+    shard = records.manifest.split("train").shards[0]
+    shutil.copy(other.path(other.manifest.split("train").shards[0]), records.path(shard))
+    with pytest.raises(tfrecord.DamagedRecordError, match="another record stands there"):
+        resident.load(record_set.open_set(records.folder), "train", show_progress=False)
+
+
+def test_the_memory_is_handed_over_and_not_copied(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(resident, "_allocate", lambda *a: kept.append(ALLOCATE(*a)) or kept[0])
+    records = fakes.built(tmp_path, {"a": 10, "b": 10})
+    rows = resident.load(records, "train", show_progress=False)
+    kept[0][3] = 77
+    assert (rows.images[3].numpy() == 77).all()
+
+
+ALLOCATE = resident._allocate
+
+
 def test_too_many_rows_are_refused_with_advice(monkeypatch, records):
-    monkeypatch.setattr(resident, "_reclaimable", lambda: -(1 << 60))
+    monkeypatch.setattr(resident, "_free_memory", lambda: 1000)
     with pytest.raises(resident.MemoryBudgetError, match="smaller --image_size"):
         resident.load(records, "train", show_progress=False)
 

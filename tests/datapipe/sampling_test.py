@@ -58,6 +58,9 @@ def test_effective_number_lies_between_natural_and_balanced():
         ({"name": "effective", "beta": 1.0}, r"beta must lie in \[0, 1\), got 1\.0"),
         ({"name": "shares"}, "needs a share"),
         ({"name": "shares", "shares": {"a": -1}}, "must not be negative"),
+        ({"name": "shares", "shares": {"a": float("nan"), "b": 1}}, "must not be negative"),
+        ({"name": "shares", "shares": {"a": float("inf")}}, "must not be negative"),
+        ({"name": "effective", "beta": float("nan")}, "beta must lie in"),
         ({"name": "balanced", "epoch_draws": -1}, "0 or more, got -1"),
     ],
 )
@@ -162,9 +165,9 @@ def test_the_order_is_pinned():
     assert stream(plan, epochs=2).tolist() == [8, 6, 4, 5, 7, 1, 3, 2, 6, 7, 8, 2, 0, 8, 0, 3, 1, 7]
 
 
-def test_steps_cover_the_epoch():
-    assert made(batch_size=8).steps_per_epoch == 12  # 90 draws
-    assert made(batch_size=90).steps_per_epoch == 1
+@pytest.mark.parametrize(("batch_size", "steps"), [(8, 11), (9, 10), (64, 1), (90, 1), (1000, 1)])
+def test_steps_are_the_whole_batches_nearest_to_an_epoch(batch_size, steps):
+    assert made(batch_size=batch_size).steps_per_epoch == steps  # of 90 draws
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

@@ -27,9 +27,17 @@ def run_of(records):
         image_size=16,
         records=records.folder,
         records_digest=records.manifest.digest,
+        train_split="train",
+        validation_split="validation",
         parameters=10,
         device="one, 1 x CPU, float32",
-        sampling={"target": {"name": "natural"}, "rows": [24, 18], "draws": [24, 18]},
+        sampling={
+            "target": {"name": "natural"},
+            "steps_per_epoch": 2,
+            "batch_size": 21,
+            "rows": [24, 18],
+            "draws": [24, 18],
+        },
         flags={"epochs": 2},
         versions={"python": "3"},
         best_epoch=2,
@@ -82,6 +90,19 @@ def test_the_page_is_whole_in_itself_and_escapes_names(records, tmp_path):
 def test_the_verdict_is_a_sentence(records, wrong, verdict):
     said = report.contents(run_of(records), records, "test", table_of(records, wrong))
     assert verdict in said["verdict"]
+
+
+def test_images_that_were_trained_on_are_said(records):
+    run, table = run_of(records), table_of(records)
+    assert report.contents(run, records, "test", table)["trained_on"] == 0
+    on_train = dataclasses.replace(run, train_split="test")
+    said = report.contents(on_train, records, "test", table)
+    assert said["trained_on"] == 14 and "was trained on 14 of these images" in said["verdict"]
+    gone = dataclasses.replace(run, records_digest="another")
+    assert (
+        "whether it saw these images is unknown"
+        in report.contents(gone, records, "test", table)["verdict"]
+    )
 
 
 def test_a_collapsed_model_is_called_so(records):

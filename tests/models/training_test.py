@@ -1,12 +1,15 @@
 """Real, tiny trainings."""
 
 import csv
+import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from datapipe import options, pipeline, resident, sampling
-from models import evaluation, training, zoo
+from models import addons, evaluation, training, zoo
 from records.backend import keras, tf
 from tests import fakes
 
@@ -39,14 +42,15 @@ def fit(records, rows, run_dir, train=FAST, change=lambda batch: batch):
     held_out = pipeline.evaluation_dataset(rows["validation"], batch_size=7)
     probabilities = evaluation.predictor(model)
 
-    def validate(_):
+    def validate():
         table = evaluation.predict(probabilities, held_out, len(rows["validation"]))
         return training.validation_metrics(records.index("validation").label, table)
 
     data = training.Input(dataset, plan.steps_per_epoch, plan.batch_size)
-    history = training.fit(
+    history, best_epoch = training.fit(
         model, strategy, data, validate, train, run_dir=str(run_dir), show_progress=False
     )
+    assert history[best_epoch - 1] == max(reversed(history), key=lambda x: x[train.monitor])
     return model, history
 
 
@@ -81,16 +85,88 @@ def test_a_loss_that_is_not_finite_stops_the_run(records, rows, tmp_path):
     def spoil(batch):
         return {**batch, "weight": batch["weight"] * float("nan")}
 
-    with pytest.raises(training.TrainingError, match="the loss is nan in epoch 1"):
+    with pytest.raises(training.TrainingError, match=r"^loss is nan in epoch 1"):
         fit(records, rows, tmp_path, change=spoil)
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(records, rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(training.metrics, "log_loss", lambda *_: float("nan"))
+    train = training.TrainOptions(epochs=1, monitor="val_loss")
+    with pytest.raises(training.TrainingError, match="val_loss is nan in epoch 1"):
+        fit(records, rows, tmp_path, train)
+
+
+def test_weights_of_a_run_before_do_not_stay(records, rows, tmp_path, monkeypatch):
+    (tmp_path / training.BEST).write_bytes(b"old")
+    monkeypatch.setattr(training.metrics, "log_loss", lambda *_: float("nan"))
+    with pytest.raises(training.TrainingError):
+        fit(records, rows, tmp_path, training.TrainOptions(epochs=1, monitor="val_loss"))
+    assert not (tmp_path / training.BEST).exists()
 
 
 def test_rows_of_weight_zero_do_not_train(records, rows, tmp_path):
     def mute(batch):
         return {**batch, "weight": tf.zeros_like(batch["weight"])}
 
-    _, history = fit(records, rows, tmp_path, training.TrainOptions(epochs=1), change=mute)
+    train = training.TrainOptions(epochs=1, optimizer="sgd")
+    model, history = fit(records, rows, tmp_path, train, change=mute)
+    keras.utils.set_random_seed(0)
+    untrained = zoo.MODELS["lenet"](2, (32, 32, 3))
     assert history[0]["loss"] == 0
+    for before, after in zip(untrained.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+REPLICAS = """
+import json, sys, tempfile
+from models import runtime, training
+replicas = int(sys.argv[1])
+how = runtime.configure(strategy="mirrored" if replicas > 1 else "one", precision="float32",
+                        seed=0, cpu_devices=replicas)
+from records.backend import keras, tf
+with how.strategy.scope():
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
+images = tf.random.stateless_uniform([240, 4, 4, 3], [0, 1])
+labels = tf.cast(tf.argmax(tf.reduce_sum(images, [1, 2]), 1), tf.int32)
+def dataset(replica, num_replicas, pieces):
+    batch = {"image": images, "label": labels, "weight": tf.ones([240]) * 0.5}
+    ds = tf.data.Dataset.from_tensor_slices(batch).repeat()
+    return ds.batch(24 // pieces, drop_remainder=True)
+with tempfile.TemporaryDirectory() as folder:
+    history, _ = training.fit(model, how.strategy, training.Input(dataset, 10, 24),
+        lambda: {"val_loss": 1, "val_accuracy": 1, "val_macro_f1": 1},
+        training.TrainOptions(epochs=5), run_dir=folder, show_progress=False)
+    print(json.dumps([[line["loss"], line["accuracy"]] for line in history]), file=sys.stderr)
+"""
+
+
+def test_the_loss_does_not_depend_on_the_number_of_replicas():
+    found = []
+    for replicas in (1, 2, 4):
+        command = [sys.executable, "-c", REPLICAS, str(replicas)]
+        done = subprocess.run(command, cwd=fakes.ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads(done.stderr))
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
+
+
+def test_lamb_leaves_biases_alone():
+    try:
+        lamb = training.optimizer(training.TrainOptions(optimizer="lamb", schedule="constant"), 9)
+    except addons.AddonsMissingError as error:
+        pytest.skip(str(error))
+    bias = tf.Variable([1.0, 2.0], name="dense/bias")
+    kernel = tf.Variable([1.0, 2.0], name="dense/kernel")
+    lamb.apply_gradients([(tf.zeros(2), bias), (tf.zeros(2), kernel)])
+    np.testing.assert_array_equal(bias, [1, 2])
+    assert (kernel.numpy() != [1, 2]).all()
+
+
+def test_a_warm_up_over_all_steps_is_not_a_nan():
+    rate = training.learning_rate(training.TrainOptions(warmup=0.9), 1)
+    assert np.isfinite(float(rate(0))) and np.isfinite(float(rate(1)))
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
@@ -121,6 +197,8 @@ def test_cross_entropy_by_hand():
         ({"optimizer": "adagrad"}, "optimizer must be one of .*, got 'adagrad'"),
         ({"monitor": "val_f1"}, "monitor must be one of .*, got 'val_f1'"),
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
+        ({"weight_decay": float("nan")}, "weight_decay must be 0 or more, got nan"),
         ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
         ({"warmup": 1.0}, r"warmup must lie in \[0, 1\), got 1.0"),
         ({"weight_decay": -1.0}, "weight_decay must be 0 or more, got -1.0"),

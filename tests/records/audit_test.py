@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 
+import numpy as np
 import pytest
 
 from records import audit, manifest, record_set, tfrecord
@@ -91,22 +92,28 @@ def test_missing_extra_swapped_and_empty_files_are_named(records):
     assert faults(records) == ["train-00007-of-00008.tfrecord: is no part of this record set"]
 
 
+def test_missing_rejects_are_named(records):
+    (records / "rejects.jsonl").unlink()
+    assert faults(records) == ["rejects.jsonl: is missing"]
+
+
 def test_a_damaged_index_is_named(records):
     path = records / "train.index.npz"
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     assert faults(records) == ["train.index.npz: its SHA-256 differs from the manifest's"]
 
 
-def test_random_bit_flips_are_all_found(records):
+def test_any_flipped_bit_names_its_record_and_no_other(records):
     rng, path = random.Random(0), first_shard(records)
-    data = path.read_bytes()
+    data, index = path.read_bytes(), record_set.open_set(str(records)).index("train")
     for _ in range(100):
         position = rng.randrange(len(data) * 8)
         damaged = bytearray(data)
         damaged[position // 8] ^= 1 << position % 8
         path.write_bytes(damaged)
+        row = np.searchsorted(index.offset[index.shard == 0], position // 8, side="right") - 1
         named = [fault for fault in audit.verify(str(records)) if fault.key is not None]
-        assert named and named[0].file == path.name
+        assert [(fault.file, fault.row) for fault in named] == [(path.name, row)]
 
 
 @pytest.mark.parametrize(
@@ -115,12 +122,22 @@ def test_random_bit_flips_are_all_found(records):
         (None, "manifest.json is missing"),
         ("{", "is damaged"),
         ('{"format_version": 99}', "format_version must be 1, got 99"),
+        ({'"a"': '"A"'}, "its digest differs"),
+        ({'"image_size": 8': '"image_size": 4'}, "its digest differs"),
         ("[]", "is damaged"),
     ],
 )
 def test_unreadable_manifests_are_refused(records, text, message):
     path = records / "manifest.json"
-    path.unlink() if text is None else path.write_text(text)
+    if text is None:
+        path.unlink()
+    elif isinstance(text, dict):
+        ((before, after),) = text.items()
+        edited = path.read_text().replace(before, after)
+        assert edited != path.read_text()
+        path.write_text(edited)
+    else:
+        path.write_text(text)
     with pytest.raises(manifest.ManifestError, match=message):
         audit.verify(str(records))
 
@@ -166,7 +183,10 @@ def test_show_lists_counts_and_rows(records):
     [
         (("verify",), 2, "--records must be given"),
         (("polish", "--records=x"), 2, "name one of show, verify, got 'polish'"),
-        (("show", "--records=nowhere"), 1, "no record set in 'nowhere'"),
+        (("show", "--records=nowhere"), 2, "an existing folder, got 'nowhere'"),
+        (("show", "--records=."), 1, "no record set in '.'"),
+        (("show", "--records=.", "--rows=-1"), 2, "--rows must be at least 0, got -1"),
+        (("verify", "--records=.", "--rows=1"), 2, "belong to show"),
         (("show", "--records=x", "--bogus"), 2, "Unknown command line flag 'bogus'"),
     ],
 )
@@ -174,3 +194,18 @@ def test_wrong_use_is_one_line(arguments, code, message):
     done = fakes.run_module("records.inspect_main", *arguments)
     assert done.returncode == code and message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_many_faults_of_a_file_are_cut_short(records):
+    first_shard(records).write_bytes(b"")
+    done = fakes.run_module("records.inspect_main", "verify", f"--records={records}")
+    assert done.returncode == 1 and len(done.stdout.splitlines()) == 22
+    assert ": and " in done.stdout.splitlines()[-2]
+
+
+def test_output_cut_off_by_its_reader_is_no_error(records):
+    command = f"{fakes.sys.executable} -m records.inspect_main show --records={records} --rows=200"
+    done = fakes.subprocess.run(
+        f"{command} | head -1", shell=True, cwd=fakes.ROOT, capture_output=True, text=True
+    )
+    assert done.stderr == ""

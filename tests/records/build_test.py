@@ -1,6 +1,7 @@
 """Real builds: the same bytes every time, no file lost, no half set."""
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from records import build, images, manifest, record_set, schema, sources, tfrecord, writer
+from records import audit, build, images, manifest, record_set, schema, sources, tfrecord, writer
 from tests import fakes
 
 OPTIONS = build.BuildOptions(policy=images.ImagePolicy(size=16))
@@ -130,11 +131,60 @@ def test_another_set_into_the_same_folder_is_refused(dirty_tree, tmp_path):
         make(dirty_tree, tmp_path / "out", exclude=["*/000.png"])
 
 
-def test_a_folder_with_other_files_is_refused(dirty_tree, tmp_path):
-    fakes.tree(tmp_path, {"out/thesis.doc": b"x"})
-    with pytest.raises(writer.BuildError, match=r"holds 'thesis.doc'"):
+@pytest.mark.parametrize("name", ["thesis.doc", "train-00000-of-00001.tfrecord", "rejects.jsonl"])
+def test_a_folder_with_files_of_others_is_refused_and_left_alone(dirty_tree, tmp_path, name):
+    fakes.tree(tmp_path / "out", {name: b"x"})
+    with pytest.raises(writer.BuildError, match=f"holds '{name}' and is no unfinished build"):
         make(dirty_tree, tmp_path / "out")
-    assert (tmp_path / "out/thesis.doc").read_bytes() == b"x"
+    assert contents(tmp_path / "out") == {name: b"x"}
+
+
+def test_an_unfinished_build_with_a_file_of_others_is_left_alone(dirty_tree, tmp_path):
+    left = {".tmp-build": b"", "train-00000-of-00001.tfrecord": b"x", "z.doc": b"x"}
+    fakes.tree(tmp_path / "out", left)
+    with pytest.raises(writer.BuildError, match=r"holds 'z\.doc'"):
+        make(dirty_tree, tmp_path / "out")
+    assert contents(tmp_path / "out") == left
+
+
+def test_two_builds_do_not_write_into_one_folder(dirty_tree, tmp_path):
+    make(dirty_tree, tmp_path / "whole")
+    fakes.tree(tmp_path / "out", {".tmp-build": b""})
+    with open(tmp_path / "out/.tmp-build") as marker:
+        fcntl.flock(marker, fcntl.LOCK_EX)
+        with pytest.raises(writer.BuildError, match="another build is writing into"):
+            make(dirty_tree, tmp_path / "out")
+    make(dirty_tree, tmp_path / "out")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_a_finished_set_that_lost_a_file_is_not_called_there(dirty_tree, tmp_path):
+    make(dirty_tree, tmp_path / "out")
+    next((tmp_path / "out").glob("train-*.tfrecord")).unlink()
+    with pytest.raises(writer.BuildError, match="holds this record set, but damaged"):
+        make(dirty_tree, tmp_path / "out")
+
+
+def test_class_names_that_are_not_utf8_survive(tmp_path):
+    for name in (b"caf\xe9", b"tea"):
+        folder = os.fsencode(tmp_path) + b"/tree/" + name
+        os.makedirs(folder)
+        for number in range(4):
+            with open(folder + b"/%d.png" % number, "wb") as file:
+                file.write(fakes.encoded(fakes.pixels(number + 9 * len(name))))
+    make(tmp_path / "tree", tmp_path / "out")
+    opened = record_set.open_set(str(tmp_path / "out"))
+    assert [os.fsencode(name) for name in opened.manifest.class_names] == [b"caf\xe9", b"tea"]
+    arguments = ("records.inspect_main", "show", f"--records={tmp_path}/out")
+    shown = fakes.run_module(*arguments)
+    assert shown.returncode == 0 and "caf\\udce9" in shown.stdout
+
+
+def test_a_tree_that_cannot_be_read_is_one_error(tmp_path, monkeypatch):
+    root = fakes.class_tree(tmp_path / "tree", {"a": 3})
+    monkeypatch.setattr(writer, "content_digests", lambda images, **_: [None] * len(images))
+    with pytest.raises(writer.BuildError, match="none of 3 files can be read"):
+        make(root, tmp_path / "out")
 
 
 def test_nothing_usable_is_an_error_that_names_a_file(tmp_path):
@@ -169,35 +219,42 @@ def test_a_plain_tensorflow_reader_reads_the_shards(dirty_tree, tmp_path):
     assert {len(item["image"].numpy()) for item in parsed} == {16 * 16 * 3}
 
 
-def test_killed_at_any_moment_leaves_no_half_set_and_builds_equal(tmp_path):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 400, "b": 400}, size=64)
+def written(output):
+    return [*output.glob("*.tfrecord"), *output.glob("*.npz")] if output.exists() else []
+
+
+def test_killed_while_writing_leaves_no_set_and_builds_equal(tmp_path):
+    root = fakes.class_tree(tmp_path / "tree", {"a": 700, "b": 700}, size=64)
     whole = tmp_path / "whole"
     make(root, whole)
+    num_files = len(written(whole))
+    assert num_files == 12  # shards and indexes: that many moments to kill at
     output = tmp_path / "out"
     arguments = (f"--source={root}", f"--output={output}", "--image_size=16", "--num_workers=2")
     command = [sys.executable, "-m", "records.build_main", *arguments]
-    killed = 0
-    for delay in (0.4, 0.7, 0.9, 1.1, 1.3):
+    killed_at = []
+    for wanted in (1, 2, 4, 6, 8, 9, 10, 11, 12):
         process = subprocess.Popen(command, cwd=fakes.ROOT, stdout=subprocess.DEVNULL)
-        try:
-            process.wait(delay)
-        except subprocess.TimeoutExpired:
-            workers = workers_of(process.pid)
-            process.kill()
-            process.wait()
-            deadline = time.monotonic() + 10
-            while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
-                os.sched_yield()
-            assert not any(alive(worker) for worker in workers)
-            killed += 1
-        if (output / manifest.FILE_NAME).exists():  # it was faster: then it must be whole
-            assert contents(output) == contents(whole)
+        while process.poll() is None and len(written(output)) < wanted:
+            os.sched_yield()
+        workers = workers_of(process.pid)
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 10
+        while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
+            os.sched_yield()
+        assert not any(alive(worker) for worker in workers)
+        if (output / manifest.FILE_NAME).exists():  # it was faster: then the set must be whole
+            assert record_set.open_set(str(output)) and not audit.verify(str(output))
             break
+        killed_at.append(len(written(output)))
         for shard in output.glob("*.tfrecord"):
             assert all(isinstance(item, bytes) for _, item in tfrecord.scan(shard.read_bytes()))
-    assert killed
+    assert len(killed_at) >= 4 and max(killed_at) >= 4, killed_at
     assert subprocess.run(command, cwd=fakes.ROOT, capture_output=True).returncode == 0
-    assert contents(output) == contents(whole)
+    assert contents(output).keys() - {".tmp-build"} == contents(whole).keys()
+    for name, data in contents(whole).items():
+        assert (output / name).read_bytes() == data
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
@@ -214,7 +271,7 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
         os.sched_yield()
     os.kill(victims[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and "a worker process died" in errors
+    assert process.returncode == 1 and f"process {victims[0]} ended by SIGKILL" in errors
     assert not (tmp_path / "out" / manifest.FILE_NAME).exists()
 
 

@@ -51,10 +51,10 @@ def test_bytes_of_the_format_are_pinned():
     )
 
 
-@pytest.mark.parametrize("num_bytes", [1, 100, 768, 12288, 150528])
-def test_image_stands_last_behind_a_known_header(num_bytes):
-    payload = schema.encode(schema.Example(key=b"k", label=1, image=b"z" * num_bytes))
-    assert payload.endswith(schema.image_suffix(num_bytes) + b"z" * num_bytes)
+def test_the_image_stands_last():
+    # Loading takes the last bytes of a payload as the pixels.
+    payload = schema.encode(schema.Example(key=b"k", label=200, image=b"pixels"))
+    assert payload.endswith(b"pixels")
 
 
 @pytest.mark.parametrize(

@@ -38,14 +38,14 @@ def test_every_kind_of_file_is_listed_and_none_blocks(tmp_path):
     os.mkfifo(tmp_path / "a/pipe.png")
     os.symlink("nowhere", tmp_path / "a/dangling.png")
     os.symlink("real.png", tmp_path / "a/link.png")
-    os.symlink("..", tmp_path / "a/loop")
+    os.symlink("..", tmp_path / "a/loop")  # would never end if it were followed
     (tmp_path / "a/folder.png").mkdir()
     listing = sources.from_folders(str(tmp_path))
     assert [image.key for image in listing.images] == ["a/link.png", "a/real.png"]
     assert {e.key: e.reason for e in listing.excluded} == {
         "a/pipe.png": "not_a_regular_file",
         "a/dangling.png": "dangling_link",
-        "a/loop": "not_a_regular_file",
+        "a/loop": "linked_folder",
     }
 
 
@@ -63,6 +63,15 @@ def test_patterns_leave_out(tmp_path):
     listing = sources.from_folders(str(tmp_path), exclude=["*/2.png", "stray.*"])
     assert [image.key for image in listing.images] == ["a/1.png"]
     assert {e.reason for e in listing.excluded} == {"excluded_by_pattern"}
+
+
+def test_a_class_folder_that_is_a_link_is_refused(tmp_path):
+    fakes.tree(tmp_path, {"tree/a/1.png": PNG, "elsewhere/2.png": PNG})
+    os.symlink("../elsewhere", tmp_path / "tree/b")
+    with pytest.raises(sources.SourceError, match="class folder 'b' is a link to a folder"):
+        sources.from_folders(str(tmp_path / "tree"))
+    listing = sources.from_folders(str(tmp_path / "tree"), exclude=["b"])
+    assert listing.excluded == (sources.Exclusion("b", "", "excluded_by_pattern"),)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +110,12 @@ def test_csv_names_label_group_and_domain(tmp_path):
     assert [(e.key, e.reason) for e in listing.excluded] == [("left.txt", "not_in_csv")]
 
 
+def test_a_column_that_was_named_must_be_there(tmp_path):
+    columns = sources.CsvColumns(group="gruop", required=("gruop",))
+    with pytest.raises(sources.SourceError, match="no column 'gruop'"):
+        csv_listing(tmp_path, "path,label,group\na/1.png,O,p\n", columns=columns)
+
+
 def test_csv_of_another_encoding_must_be_named(tmp_path):
     text = "path,label\nb 한/2.png,가\n".encode("cp949")
     with pytest.raises(sources.SourceError, match="is not utf-8-sig text"):
@@ -112,7 +127,7 @@ def test_csv_of_another_encoding_must_be_named(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("file,label\na/1.png,O\n", r"no column 'path'; the header has \['file', 'label'\]"),
+        ("file,label\na/1.png,O\n", r"no column 'path'; its header, .* has 'file', 'label'"),
         ("path,label\na/1.png,\n", "line 2: the column 'label' is empty"),
         ("path,label\na/1.png,O\na/1.png,X\n", "line 3: 'a/1.png' stands there a second time"),
         ("path,label\na/9.png,O\n", "line 2: 'a/9.png' is no file in"),

@@ -74,31 +74,43 @@ def test_merge_groups_joins_over_any_membership():
     assert numbers.tolist() == [0, 0, 0, 3, 4, 5]  # 0-1 by group, 1-2 by content
 
 
-@pytest.mark.parametrize(
-    ("shares", "total", "expected"),
-    [
-        ([1, 1, 1], 10, [4, 3, 3]),
-        ([0.5, 0.25, 0.25], 8, [4, 2, 2]),
-        ([0.7, 0.15, 0.15], 20, [14, 3, 3]),  # exact but for rounding
-        ([0, 1], 5, [0, 5]),
-        ([1, 2], 0, [0, 0]),
-    ],
-)
-def test_largest_remainder(shares, total, expected):
-    assert splits.largest_remainder(np.array(shares), total).tolist() == expected
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 7, 10])
+def test_small_classes_do_not_starve_a_split(images):
+    # Each class rounded on its own would give the last split nothing of 3 images a class.
+    labels = np.repeat(np.arange(100), images)
+    totals = np.bincount(assigned(labels), minlength=3)
+    np.testing.assert_allclose(totals / len(labels), list(RATIOS.values()), atol=0.011)
+
+
+def test_groups_of_one_class_do_not_starve_a_split():
+    labels, groups = np.repeat(np.arange(100), 30), np.repeat(np.arange(300), 10).tolist()
+    totals = np.bincount(assigned(labels, groups), minlength=3)
+    np.testing.assert_allclose(totals / 3000, list(RATIOS.values()), atol=0.02)
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train=0.7,test=0.2", "sum to 1"),
-        ("train=1.2,test=-0.2", "above 0"),
         ("train", "name=share"),
         ("train=0.5,train=0.5", "distinct"),
-        ("../x=1", "distinct name=share"),
         ("train=many", "must be a number, got 'many'"),
     ],
 )
-def test_wrong_ratios_are_refused(text, message):
+def test_text_that_is_no_list_of_shares_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         splits.parse_ratios(text)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "message"),
+    [
+        ({"train": 0.7, "test": 0.2}, "must sum to 1"),
+        ({"train": 1.2, "test": -0.2}, "above 0, got test=-0.2"),
+        ({"train": float("nan"), "test": 0.5}, "above 0, got train=nan"),
+        ({"../x": 1.0}, r"plain word, got '\.\./x'"),
+        ({}, "must sum to 1"),
+    ],
+)
+def test_wrong_ratios_are_refused(ratios, message):
+    with pytest.raises(ValueError, match=message):
+        splits.check_ratios(ratios)

@@ -28,8 +28,15 @@ def test_tensorflow_reads_it(tmp_path):
 
 
 def test_payload_at_an_offset():
-    offsets = [offset for offset, _ in tfrecord.scan(SHARD)]
-    assert [tfrecord.payload_at(SHARD, offset) for offset in offsets] == PAYLOADS
+    found = []
+    for (offset, _), payload in zip(tfrecord.scan(SHARD), PAYLOADS, strict=True):
+        found.append(tfrecord.payload_at(SHARD, offset, tfrecord.checksum(payload)))
+    assert found == PAYLOADS
+
+
+def test_another_record_does_not_pass_for_the_one_wanted():
+    with pytest.raises(tfrecord.DamagedRecordError, match="another record stands there"):
+        tfrecord.payload_at(SHARD, 0, tfrecord.checksum(PAYLOADS[1]))
 
 
 def test_every_flipped_bit_is_seen():
@@ -58,6 +65,6 @@ def test_a_hostile_length_is_refused():
     hostile = bytearray(tfrecord.frame(b"x" * 100))
     for length in (2**40, 2**63 - 1):
         header = length.to_bytes(8, "little")
-        hostile[:12] = header + tfrecord._masked_crc(header).to_bytes(4, "little")
+        hostile[:12] = header + tfrecord.checksum(header).to_bytes(4, "little")
         with pytest.raises(tfrecord.DamagedRecordError, match=f"claims {length} bytes"):
-            tfrecord.payload_at(bytes(hostile), 0)
+            tfrecord.payload_at(bytes(hostile), 0, 0)

@@ -113,7 +113,7 @@ def _interrupts_ignored() -> Iterator[None]:
 def _hand_out(pipe: Any, waiting: Iterator[int], items: Sequence[Any]) -> None:
     index = next(waiting, None)
     if index is not None:
-        with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when it is read
+        with contextlib.suppress(ConnectionError):  # a dead worker is noticed when it is read
             pipe.send((index, items[index]))
 
 

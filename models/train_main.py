@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
+import numpy as np
 from absl import flags
 
 from datapipe import options, pipeline, resident, sampling
@@ -89,7 +90,8 @@ def main(arguments: Sequence[str]) -> int:
         cli.one_of(holder.name, holder.value, info.splits)
     if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
         raise cli.UsageError("--train_split and --validation_split must be two splits")
-    plan = _checked(lambda: _plan(opened, target))
+    labels = opened.index(_TRAIN_SPLIT.value).label
+    plan = _checked(lambda: _plan(labels, info.class_names, target))
     how = _checked(
         lambda: runtime.configure(
             strategy=_STRATEGY.value,
@@ -202,10 +204,12 @@ def _records(run_dir: str) -> str:
     return _build(run_dir)
 
 
-def _plan(opened: record_set.RecordSet, target: options.Target) -> sampling.SamplingPlan:
+def _plan(
+    labels: np.ndarray, class_names: Sequence[str], target: options.Target
+) -> sampling.SamplingPlan:
     plan = sampling.plan(
-        opened.index(_TRAIN_SPLIT.value).label,
-        opened.manifest.class_names,
+        labels,
+        class_names,
         target,
         seed=flags.FLAGS.seed,
         batch_size=_BATCH_SIZE.value,

@@ -101,14 +101,16 @@ def _record_faults(
             yield _fault(shard, index, row, f"damaged at byte {offset}: {result.reason}")
             found |= set() if row is None else {row}
             continue
-        row = expected.get(tfrecord.checksum(result))
+        checksum = tfrecord.checksum(result)
+        if row is None or index.checksum[row] != checksum:  # not where it should be
+            row = expected.get(checksum)
         if row is None:
             yield Fault(shard.file, f"holds a foreign record at byte {offset}{_key_in(result)}")
         elif row in found:
             yield _fault(shard, index, row, f"stands a second time at byte {offset}")
         else:
             found.add(row)
-    for row in sorted(set(expected.values()) - found):
+    for row in sorted(set(rows.tolist()) - found):
         yield _fault(shard, index, row, "is missing")
 
 

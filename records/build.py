@@ -298,6 +298,9 @@ def _sole_builder(output: str) -> Iterator[None]:
             fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise writer.BuildError(f"another build is writing into {output}") from None
+        # Between the look and the lock another build may have ended, and taken its marker away.
+        if not os.path.exists(path) or os.path.exists(os.path.join(output, manifest.FILE_NAME)):
+            raise writer.BuildError(f"another build has just ended in {output}; run this again")
         for name in names:
             if name != _MARKER:
                 os.remove(os.path.join(output, name))
@@ -345,15 +348,9 @@ def _write_indexes(
             for (split, job), done in zip(jobs, written, strict=True)
             if split == name and done.shard is not None
         ]
+        shards = [done.shard for _, done in of_split if done.shard is not None]
         index = _index(of_split, work)
-        file, data = index_lib.file_name(name), index_lib.to_bytes(index)
-        sha256 = files.write_whole(os.path.join(output, file), data)
-        counts = np.bincount(index.label, minlength=len(work.class_names))
-        result[name] = manifest.Split(
-            class_counts=tuple(counts.tolist()),
-            shards=tuple(done.shard for _, done in of_split if done.shard is not None),
-            index=manifest.Shard(file=file, records=len(index), bytes=len(data), sha256=sha256),
-        )
+        result[name] = index_lib.write(output, name, index, shards, len(work.class_names))
     return result
 
 

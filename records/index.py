@@ -8,9 +8,11 @@ import dataclasses
 import hashlib
 import io
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
+from records import files
 from records import manifest as manifest_lib
 
 
@@ -82,6 +84,24 @@ def from_bytes(data: bytes) -> Index:
         return Index(keys=keys, **fields)
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise manifest_lib.ManifestError(f"the index is damaged: {error}") from None
+
+
+def write(
+    folder: str,
+    name: str,
+    index: Index,
+    shards: Sequence[manifest_lib.Shard],
+    num_classes: int,
+) -> manifest_lib.Split:
+    """Writes the index of a split and returns the split as it stands in the manifest."""
+    file, data = file_name(name), to_bytes(index)
+    sha256 = files.write_whole(os.path.join(folder, file), data)
+    counts = np.bincount(index.label, minlength=num_classes)
+    return manifest_lib.Split(
+        class_counts=tuple(counts.tolist()),
+        shards=tuple(shards),
+        index=manifest_lib.Shard(file, len(index), len(data), sha256),
+    )
 
 
 def load(folder: str, split: manifest_lib.Split) -> Index:

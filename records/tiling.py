@@ -1,7 +1,9 @@
 """A larger record set from a smaller one, for measuring: the same records again under new keys."""
 
 import dataclasses
+import itertools
 import os
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -31,37 +33,15 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
     num_shards = sharding.num_shards(num_rows, info.image_bytes)
     shards, columns, start = [], [], 0
     for number, end in enumerate(sharding.boundaries(num_rows, num_shards)):
-        records, offset = [], 0
-        for row in range(start, end):
-            copy, original = divmod(row, len(examples))
-            key = examples[original].key + b"#%d" % copy
-            payload = schema.encode(dataclasses.replace(examples[original], key=key))
-            records.append(tfrecord.frame(payload))
-            checksum = tfrecord.checksum(payload)
-            columns.append((number, offset, len(payload), checksum, original, key))
-            offset += len(records[-1])
         name = sharding.file_name(split, number, num_shards)
-        sha256 = files.write_whole(os.path.join(folder, name), b"".join(records))
-        shards.append(manifest.Shard(name, end - start, offset, sha256))
+        tiles = [_tile(examples, row) for row in range(start, end)]
+        shard, offsets = _write_shard(os.path.join(folder, name), tiles)
+        shards.append(shard)
+        columns += [(number, at, tile) for at, tile in zip(offsets, tiles, strict=True)]
         start = end
-    origin = np.array([column[4] for column in columns])
-    tiled = index_lib.Index(
-        shard=np.array([column[0] for column in columns], np.int32),
-        offset=np.array([column[1] for column in columns], np.int64),
-        length=np.array([column[2] for column in columns], np.int64),
-        checksum=np.array([column[3] for column in columns], np.uint32),
-        label=index.label[origin],
-        domain=index.domain[origin],
-        group=index.group[origin],
-        source_sha256=index.source_sha256[origin],
-        keys=tuple(column[5] for column in columns),
+    entry = index_lib.write(
+        folder, split, _index(index, len(examples), columns), shards, len(info.class_names)
     )
-    data = index_lib.to_bytes(tiled)
-    name = index_lib.file_name(split)
-    sha256 = files.write_whole(os.path.join(folder, name), data)
-    counts = np.bincount(tiled.label, minlength=len(info.class_names)).tolist()
-    index_entry = manifest.Shard(name, num_rows, len(data), sha256)
-    entry = manifest.Split(tuple(counts), tuple(shards), index_entry)
     sha256 = files.write_whole(os.path.join(folder, manifest.REJECTS_NAME), b"")
     result = dataclasses.replace(
         info,
@@ -72,3 +52,39 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
     )
     files.write_whole(os.path.join(folder, manifest.FILE_NAME), manifest.to_json(result))
     return open_set(folder)
+
+
+def _tile(examples: Sequence[schema.Example], row: int) -> tuple[bytes, bytes]:
+    """Returns key and payload of a row of the new set."""
+    copy, original = divmod(row, len(examples))
+    key = examples[original].key + b"#%d" % copy
+    return key, schema.encode(dataclasses.replace(examples[original], key=key))
+
+
+def _write_shard(
+    path: str, tiles: Sequence[tuple[bytes, bytes]]
+) -> tuple[manifest.Shard, list[int]]:
+    """Writes a shard; returns its entry for the manifest and where its records begin."""
+    records = [tfrecord.frame(payload) for _, payload in tiles]
+    ends = list(itertools.accumulate(map(len, records)))
+    sha256 = files.write_whole(path, b"".join(records))
+    shard = manifest.Shard(os.path.basename(path), len(records), ends[-1], sha256)
+    return shard, [0, *ends[:-1]]
+
+
+def _index(
+    index: index_lib.Index, num_originals: int, columns: Sequence[tuple[int, int, tuple]]
+) -> index_lib.Index:
+    origin = np.arange(len(columns)) % num_originals
+    payloads = [payload for _, _, (_, payload) in columns]
+    return index_lib.Index(
+        shard=np.array([number for number, _, _ in columns], np.int32),
+        offset=np.array([offset for _, offset, _ in columns], np.int64),
+        length=np.array([len(payload) for payload in payloads], np.int64),
+        checksum=np.array([tfrecord.checksum(payload) for payload in payloads], np.uint32),
+        label=index.label[origin],
+        domain=index.domain[origin],
+        group=index.group[origin],
+        source_sha256=index.source_sha256[origin],
+        keys=tuple(key for _, _, (key, _) in columns),
+    )

@@ -159,6 +159,22 @@ def test_two_builds_do_not_write_into_one_folder(dirty_tree, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_a_build_that_ended_between_the_look_and_the_lock_is_left_alone(
+    dirty_tree, tmp_path, monkeypatch
+):
+    output = tmp_path / "out"
+    fakes.tree(output, {".tmp-build": b"", "train-00000-of-00001.tfrecord": b"finished"})
+
+    def lock(*_):  # the other build ends just now
+        (output / ".tmp-build").unlink()
+        (output / manifest.FILE_NAME).write_bytes(b"finished")
+
+    monkeypatch.setattr(build.fcntl, "flock", lock)
+    with pytest.raises(writer.BuildError, match="another build has just ended in"):
+        make(dirty_tree, output)
+    assert (output / "train-00000-of-00001.tfrecord").read_bytes() == b"finished"
+
+
 def test_a_finished_set_that_lost_a_file_is_not_called_there(dirty_tree, tmp_path):
     make(dirty_tree, tmp_path / "out")
     next((tmp_path / "out").glob("train-*.tfrecord")).unlink()
@@ -275,6 +291,26 @@ def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1 and f"process {victims[0]} ended by SIGKILL" in errors
     assert not (tmp_path / "out" / manifest.FILE_NAME).exists()
+
+
+def test_ctrl_c_stops_with_one_line_and_130(tmp_path):
+    root = fakes.class_tree(tmp_path / "tree", {"a": 700, "b": 700})
+    output = tmp_path / "out"
+    command = [sys.executable, "-m", "records.build_main", f"--source={root}", "--num_workers=2"]
+    process = subprocess.Popen(
+        [*command, f"--output={output}", "--image_size=256"],
+        cwd=fakes.ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while process.poll() is None and not written(output):
+        os.sched_yield()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors == "build_main.py: error: stopped; the same command starts again\n"
+    assert not (output / manifest.FILE_NAME).exists()
 
 
 def alive(process):

@@ -58,7 +58,7 @@ set_up() {
   run rm -rf "$VENV"
   run "$python" -m venv "$VENV"
   locked_requirements >"$VENV/requirements.txt"
-  run "$PYTHON" -m pip install --quiet --disable-pip-version-check --no-compile \
+  run "$PYTHON" -m pip install --quiet --disable-pip-version-check \
     --require-hashes -r "$VENV/requirements.txt"
   echo "$wanted" >"$VENV/lock.sha256"
 }

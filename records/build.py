@@ -1,11 +1,10 @@
-"""The build, read from top to bottom: list, digest, split, order, write, index, manifest."""
+"""The build, read from top to bottom: read, plan, write, index, manifest, switch."""
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
@@ -13,11 +12,14 @@ from typing import Any
 import numpy as np
 import PIL
 
-from records import files, images, manifest, record_set, sharding, sources, splits, writer
+from records import files, images, manifest, record_set, sharding, sources, spool, staging, workers
 from records import index as index_lib
+from records import plan as plan_lib
+from records.columns import Strings
+from records.plan import SplitOptions
+from records.writer import BuildError, Reject, ShardTask, WrittenShard, write_rejects, write_shard
 
-ENCODINGS = ("raw",)
-_MARKER = f"{files.TEMPORARY_PREFIX}build"  # stands in the folder while a build is unfinished
+_SPARE = 1 << 20  # bytes for index and manifest, when the free space is looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,34 +28,42 @@ class BuildOptions:
 
     Attributes:
         policy: how pixels are made.
-        encoding: how they stand in a record; `raw` is uint8 [size, size, 3].
-        ratios: share of the images for each split.
-        seed: of the split and of the order of rows.
+        encoding: how they stand in a record, see `images.ENCODINGS`.
+        splits: how images are parted.
     """
 
     policy: images.ImagePolicy = dataclasses.field(default_factory=images.ImagePolicy)
     encoding: str = "raw"
-    ratios: Mapping[str, float] = dataclasses.field(
-        default_factory=lambda: dict(splits.DEFAULT_RATIOS)
-    )
-    seed: int = 0
+    splits: SplitOptions = dataclasses.field(default_factory=SplitOptions)
 
     def __post_init__(self) -> None:
-        if self.encoding not in ENCODINGS:
-            raise ValueError(f"encoding must be one of {ENCODINGS}, got {self.encoding!r}")
-        splits.check_ratios(self.ratios)
+        if self.encoding not in images.ENCODINGS:
+            raise ValueError(f"encoding must be one of {images.ENCODINGS}, got {self.encoding!r}")
 
-    def settings(self) -> dict[str, Any]:
-        """Returns the options as they stand in the manifest."""
+    def pixel_settings(self) -> dict[str, Any]:
+        """Returns what the pixels depend on, as it stands in the manifest."""
+        policy = dataclasses.asdict(self.policy)
         return {
-            "image_size": self.policy.size,
-            "resize": self.policy.resize,
+            "image_size": policy.pop("size"),
+            **policy,
             "filter": images.FILTER.name.lower(),
             "encoding": self.encoding,
             "pillow": PIL.__version__,
-            "splits": dict(self.ratios),
-            "seed": self.seed,
         }
+
+    def settings(self, listing: sources.Listing) -> dict[str, Any]:
+        """Returns all options as they stand in the manifest."""
+        parted = dataclasses.asdict(self.splits)
+        given = {"given": listing.split_names} if parted.pop("given") else {}
+        return _as_json(
+            {
+                **self.pixel_settings(),
+                "splits": {**given, **parted.pop("ratios")},
+                **parted,
+                "labels": dict(listing.settings),
+                "boxes": listing.box is not None,
+            }
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,14 +72,16 @@ class Built:
 
     Attributes:
         manifest: of the finished set.
-        rejects: every file that is not in it, with its reason.
         label_conflicts: groups of keys with equal bytes and different labels.
+        resumed: finished chunks and shards that a build before had left, of how many.
+        repaired: names of finished shards that were damaged and written anew.
         fresh: False if the folder already held exactly this set, so nothing was written.
     """
 
     manifest: manifest.Manifest
-    rejects: tuple[writer.Reject, ...]
-    label_conflicts: tuple[tuple[str, ...], ...]
+    label_conflicts: tuple[tuple[str, ...], ...] = ()
+    resumed: tuple[int, int] = (0, 0)
+    repaired: tuple[str, ...] = ()
     fresh: bool = True
 
 
@@ -80,341 +92,377 @@ def build(
     *,
     num_workers: int,
     show_progress: bool = True,
+    replace: bool = False,
+    restart: bool = False,
 ) -> Built:
     """Packs the images of a listing into a record set.
 
+    A build that was killed is gone on with by the same call; its work lies in `output.building`.
+
     Args:
         listing: what to pack and what was left out.
-        output: the folder to write, new or empty, or the same set.
+        output: the folder to write: new, empty, or the same set.
         options: how.
         num_workers: processes; the result does not depend on it.
         show_progress: draw a bar on standard error.
+        replace: `output` may hold another set, which stays readable until the new one is whole.
+        restart: begin anew where a build was killed.
 
     Raises:
         BuildError: if `output` holds another record set or other files, another build writes into
-            it, or no image can be used.
-        WorkerDiedError: if a worker process is killed or crashes.
+            it, no image can be used, or the splits cannot be made as wanted.
+        WorkerDiedError: if worker processes are killed again and again.
+        OSError: if the disk is full or cannot be written.
     """
-    digests = writer.content_digests(
-        listing.images, num_workers=num_workers, show_progress=show_progress
-    )
-    sources_sha256 = _sources_digest(listing, digests)
-    conflicts = _label_conflicts(listing.images, digests)
-    existing = _existing_set(output, options, sources_sha256)
-    if existing:
-        return Built(existing, read_rejects(output), conflicts, fresh=False)
-
-    work = _plan(listing, digests, options)
-    jobs = _jobs(output, work.by_split, options)
-    with _sole_builder(output):
-        written = writer.write_shards(
-            [job for _, job in jobs], num_workers=num_workers, show_progress=show_progress
+    output = os.path.realpath(output)
+    staging.check_output(output, replace=replace)
+    existing = None if replace else _existing_set(output, options.settings(listing))
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    crew = workers.Crew(num_workers)
+    with staging.held(output, options.pixel_settings(), restart=restart) as folder, crew:
+        if existing:
+            _check_sources(output, existing, _sources_sha256(listing, crew, options, show_progress))
+            return Built(existing, fresh=False)
+        _check_space(folder, len(listing), options)
+        chunks = _read(listing, folder, options, crew, show_progress)
+        contents = _contents(listing, chunks)
+        plan = plan_lib.make(listing, contents, options.splits)
+        tasks = _Tasks(listing, plan, contents, chunks, folder, options)
+        written = crew.run(
+            write_shard,
+            tasks,
+            total=sum(map(len, plan.rows.values())),
+            title="writing",
+            unit="images",
+            show_progress=show_progress,
         )
-        rejects = _rejects(listing, digests, written)
-        if not any(result.rows for result in written):
-            raise writer.BuildError(
-                f"none of {len(listing.images)} images can be used; the first,"
-                f" {rejects[0].key!r}: {rejects[0].detail}"
-            )
-        rejects_entry = _write_rejects(output, rejects)
-        split_entries = _write_indexes(output, work, jobs, written)
-        result = manifest.Manifest(
-            class_names=work.class_names,
-            domains=work.domains,
-            image_size=options.policy.size,
-            encoding=options.encoding,
-            splits=split_entries,
-            accounting=_accounting(listing, rejects, work.class_names, split_entries.values()),
-            rejects=rejects_entry,
-            reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
-            settings=options.settings(),
-            sources_sha256=sources_sha256,
-        )
-        path = os.path.join(output, manifest.FILE_NAME)
-        files.write_whole(path, manifest.to_json(result))
-    return Built(result, rejects, conflicts)
-
-
-def read_rejects(folder: str) -> tuple[writer.Reject, ...]:
-    """Returns the files that a record set does not hold, with their reasons."""
-    with open(os.path.join(folder, manifest.REJECTS_NAME), encoding="utf-8") as file:
-        return tuple(writer.Reject(**json.loads(line)) for line in file)
-
-
-def _sources_digest(listing: sources.Listing, digests: Sequence[bytes | None]) -> str:
-    """Identifies the input: what each image is called, what it counts as, and its bytes."""
-    whole = hashlib.sha256()
-    for image, digest in zip(listing.images, digests, strict=True):
-        said = json.dumps([image.key, image.label, image.group, image.domain])
-        whole.update(said.encode() + b"\0" + (digest or b"unreadable") + b"\n")
-    for exclusion in listing.excluded:
-        whole.update(json.dumps(dataclasses.astuple(exclusion)).encode() + b"\n")
-    return whole.hexdigest()
-
-
-def _label_conflicts(
-    source_images: Sequence[sources.SourceImage], digests: Sequence[bytes | None]
-) -> tuple[tuple[str, ...], ...]:
-    same: dict[bytes, list[sources.SourceImage]] = {}
-    for image, digest in zip(source_images, digests, strict=True):
-        if digest is not None:
-            same.setdefault(digest, []).append(image)
-    return tuple(
-        tuple(image.key for image in group)
-        for group in same.values()
-        if len({image.label for image in group}) > 1
+        result = _finish(listing, plan, chunks, tasks, written, options)
+        staging.switch(folder, output)
+    kept = sum(not chunk.fresh for chunk in chunks) + sum(w.state == "kept" for w in written)
+    return Built(
+        manifest=result,
+        label_conflicts=plan.conflicts,
+        resumed=(kept, len(chunks) + len(written)),
+        repaired=tuple(w.shard.file for w in written if w.state == "repaired"),
     )
 
 
-def _existing_set(
-    output: str, options: BuildOptions, sources_sha256: str
-) -> manifest.Manifest | None:
-    """Returns the set in `output` if it is the one to be built, None if there is none.
+def _existing_set(output: str, settings: Mapping[str, Any]) -> manifest.Manifest | None:
+    """Returns the set in `output` if its settings are these, None if there is none.
 
     Raises:
         BuildError: if it is another one, with the settings that differ, or it is damaged.
     """
     if not os.path.exists(os.path.join(output, manifest.FILE_NAME)):
         return None
-    existing, settings = manifest.load(output), options.settings()
-    differing = [
-        f"{name} is {existing.settings.get(name)!r}, wanted {settings[name]!r}"
-        for name in settings
-        if existing.settings.get(name) != settings[name]
-    ]
-    if existing.sources_sha256 != sources_sha256:
-        differing.append("the source images differ")
+    existing = manifest.load(output)
+    differing = staging.difference(existing.settings, settings)
     if differing:
-        raise writer.BuildError(
-            f"{output} already holds another record set ({'; '.join(differing)});"
-            " choose another --output or remove it"
-        )
+        raise _another_set(output, differing)
     try:
         record_set.open_set(output)
     except manifest.ManifestError as error:
-        raise writer.BuildError(
-            f"{output} holds this record set, but damaged ({error}); remove it and build again"
+        raise BuildError(
+            f"{output} holds this record set, but damaged ({error}); build it again with --replace"
         ) from None
     return existing
 
 
-@dataclasses.dataclass(frozen=True)
-class _Plan:
-    """What is decided before anything is written."""
-
-    class_names: tuple[str, ...]
-    domains: tuple[str, ...]
-    groups: Mapping[str, int]  # by key
-    by_split: Mapping[str, Sequence[writer.Entry]]  # in row order
+def _check_sources(output: str, existing: manifest.Manifest, sources_sha256: str) -> None:
+    if existing.sources_sha256 != sources_sha256:
+        raise _another_set(output, ["the source images differ"])
 
 
-def _plan(
-    listing: sources.Listing, digests: Sequence[bytes | None], options: BuildOptions
-) -> _Plan:
-    class_names = sorted({image.label for image in listing.images})
-    numbers = {name: label for label, name in enumerate(class_names)}
-    entries = [
-        writer.Entry(image, numbers[image.label], digest)
-        for image, digest in zip(listing.images, digests, strict=True)
-        if digest is not None
-    ]
-    if not entries:
-        raise writer.BuildError(
-            f"none of {len(listing.images)} files can be read, such as {listing.images[0].path!r}"
-        )
-    groups = _group_numbers(entries)
-    return _Plan(
-        class_names=tuple(class_names),
-        domains=tuple(sorted({entry.source.domain for entry in entries})),
-        groups=groups,
-        by_split=_split_and_order(entries, groups, options),
+def _another_set(output: str, differing: Sequence[str]) -> BuildError:
+    return BuildError(
+        f"{output} already holds another record set ({'; '.join(differing)});"
+        " choose another --output, or put the new one in its place with --replace"
     )
 
 
-def _rejects(
-    listing: sources.Listing,
-    digests: Sequence[bytes | None],
-    written: Sequence[writer.WrittenShard],
-) -> tuple[writer.Reject, ...]:
-    """Returns every file that is not in the set, in the order of keys."""
-    unreadable = [
-        writer.Reject(image.key, image.label, "unreadable", "the file cannot be read")
-        for image, digest in zip(listing.images, digests, strict=True)
-        if digest is None
-    ]
-    excluded = [writer.Reject(e.key, e.label, e.reason, "left out") for e in listing.excluded]
-    unusable = [reject for result in written for reject in result.rejects]
-    every = (*unreadable, *excluded, *unusable)
-    return tuple(sorted(every, key=lambda reject: os.fsencode(reject.key)))
-
-
-def _group_numbers(entries: Sequence[writer.Entry]) -> dict[str, int]:
-    """Returns a group number for each key: given groups joined with exact duplicates."""
-    numbers = splits.merge_groups(
-        [entry.source.group for entry in entries], [entry.sha256 for entry in entries]
-    )
-    return {entry.source.key: int(number) for entry, number in zip(entries, numbers, strict=True)}
-
-
-def _split_and_order(
-    entries: Sequence[writer.Entry], groups: Mapping[str, int], options: BuildOptions
-) -> dict[str, list[writer.Entry]]:
-    """Returns the entries of each split in the order of their rows, a salted hash of the key."""
-    keys = [os.fsencode(entry.source.key) for entry in entries]
-    assigned = splits.assign(
-        np.array([entry.label for entry in entries]),
-        np.array([groups[entry.source.key] for entry in entries]),
-        keys,
-        options.ratios,
-        seed=options.seed,
-    )
-    salt = f"order {options.seed}"
-    order = sorted(range(len(entries)), key=lambda i: sharding.key_hash(keys[i], salt))
-    return {
-        name: [entries[i] for i in order if assigned[i] == number]
-        for number, name in enumerate(options.ratios)
-    }
-
-
-@contextlib.contextmanager
-def _sole_builder(output: str) -> Iterator[None]:
-    """Holds the output folder for one build; a marker file in it says that its files are ours.
-
-    The folder is new, empty, or left by a build that did not end: then its files are removed.
+def _check_space(folder: str, num_images: int, options: BuildOptions) -> None:
+    """Refuses a build that cannot end for want of space.
 
     Raises:
-        BuildError: if the folder holds anything else, or another build holds it.
+        BuildError: if the disk is too full for the images twice, in chunks and in shards.
     """
-    os.makedirs(output, exist_ok=True)
-    path = os.path.join(output, _MARKER)
-    names = sorted(os.listdir(output))
-    foreign = [name for name in names if _MARKER not in names or not _is_ours(name)]
-    if foreign:
-        raise writer.BuildError(
-            f"{output} holds {foreign[0]!r} and is no unfinished build; choose an empty folder"
+    a_pixel = {"raw": 3.0, "png": 1.0, "jpeg": 0.2}[options.encoding]  # bytes; at the least
+    wanted = int(2 * num_images * options.policy.size**2 * a_pixel) + _SPARE
+    there = sum(
+        os.path.getsize(os.path.join(at, name))
+        for at, _, names in os.walk(folder)
+        for name in names
+    )
+    free = shutil.disk_usage(folder).free
+    if free + there < wanted:
+        raise BuildError(
+            f"{folder}: about {wanted / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free;"
+            " make room or choose another --output"
         )
-    with open(path, "w") as marker:
-        try:
-            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise writer.BuildError(f"another build is writing into {output}") from None
-        # Between the look and the lock another build may have ended, and taken its marker away.
-        if not os.path.exists(path) or os.path.exists(os.path.join(output, manifest.FILE_NAME)):
-            raise writer.BuildError(f"another build has just ended in {output}; run this again")
-        for name in names:
-            if name != _MARKER:
-                os.remove(os.path.join(output, name))
-        yield
-        os.remove(path)
 
 
-def _is_ours(name: str) -> bool:
-    return (
-        sharding.is_shard_name(name)
-        or name.startswith(files.TEMPORARY_PREFIX)
-        or name.endswith(".index.npz")
-        or name == manifest.REJECTS_NAME
+def _read(
+    listing: sources.Listing,
+    folder: str,
+    options: BuildOptions,
+    crew: workers.Crew,
+    show_progress: bool,
+) -> list[spool.Chunk]:
+    return crew.run(
+        spool.make,
+        _chunk_tasks(listing, folder, options),
+        total=len(listing),
+        title="reading",
+        unit="images",
+        show_progress=show_progress,
+        retry=spool.after_death,
     )
 
 
-def _jobs(
-    output: str, by_split: Mapping[str, Sequence[writer.Entry]], options: BuildOptions
-) -> list[tuple[str, writer.ShardJob]]:
-    jobs = []
-    example_bytes = options.policy.size**2 * 3
-    for split, entries in by_split.items():
-        if not entries:
-            continue
-        num_shards = sharding.num_shards(len(entries), example_bytes)
+def _chunk_tasks(
+    listing: sources.Listing, folder: str, options: BuildOptions
+) -> Iterator[spool.Task]:
+    return spool.tasks(
+        listing,
+        os.path.join(folder, staging.CHUNKS),
+        options.policy,
+        options.encoding,
+        fingerprints=options.splits.near_duplicates,
+    )
+
+
+def _sources_sha256(
+    listing: sources.Listing, crew: workers.Crew, options: BuildOptions, show_progress: bool
+) -> str:
+    """Returns the digest of the sources, reading but not decoding them."""
+    digests = crew.run(
+        spool.digests,
+        _chunk_tasks(listing, "", options),
+        total=len(listing),
+        title="comparing",
+        unit="images",
+        show_progress=show_progress,
+    )
+    return _digest(listing, np.concatenate(digests))
+
+
+def _digest(listing: sources.Listing, sha256: np.ndarray) -> str:
+    """Identifies the input: what each image is called, what it counts as, and its bytes."""
+    whole = hashlib.sha256()
+    for image, digest in zip(listing.images, sha256, strict=True):
+        said = json.dumps([image.key, image.label, image.group, image.domain, image.split])
+        whole.update(said.encode() + b"\0" + digest.tobytes() + b"\n")
+    for exclusion in listing.excluded:
+        whole.update(json.dumps(dataclasses.astuple(exclusion)).encode() + b"\n")
+    return whole.hexdigest()
+
+
+def _contents(listing: sources.Listing, chunks: Sequence[spool.Chunk]) -> plan_lib.Contents:
+    """Returns what reading has told.
+
+    Raises:
+        BuildError: if no image can be used.
+    """
+    usable = np.concatenate([np.diff(chunk.ends, prepend=0) > 0 for chunk in chunks])
+    if not usable.any():
+        position, _, detail = chunks[0].rejects[0]
+        raise BuildError(
+            f"none of {len(listing)} images can be used; the first,"
+            f" {os.fsdecode(listing.keys[position])!r}: {detail}"
+        )
+    return plan_lib.Contents(
+        usable=usable,
+        sha256=np.concatenate([chunk.sha256 for chunk in chunks]),
+        fingerprints=np.concatenate([chunk.fingerprints for chunk in chunks]),
+    )
+
+
+class _Tasks:
+    """The shards of a plan, made one at a time: their rows are named, not held."""
+
+    def __init__(
+        self,
+        listing: sources.Listing,
+        plan: plan_lib.Plan,
+        contents: plan_lib.Contents,
+        chunks: Sequence[spool.Chunk],
+        folder: str,
+        options: BuildOptions,
+    ):
+        self._listing, self._sha256, self._folder = listing, contents.sha256, folder
+        sizes = [len(chunk.ends) for chunk in chunks]
+        self._paths = tuple(chunk.path for chunk in chunks)
+        self._chunk = np.repeat(np.arange(len(chunks)), sizes)
+        ends = np.concatenate([chunk.ends for chunk in chunks])
+        lengths = np.concatenate([np.diff(chunk.ends, prepend=0) for chunk in chunks])
+        self._start, self._length = ends - lengths, lengths
+        self.parts: list[tuple[str, str, np.ndarray]] = []  # split, file name, positions
+        for split, rows in plan.rows.items():
+            self._divide(split, rows, options)
+
+    def _divide(self, split: str, rows: np.ndarray, options: BuildOptions) -> None:
+        if not len(rows):
+            return
+        num_shards = sharding.num_shards(len(rows), int(self._length[rows].mean()))
         start = 0
-        for shard_index, end in enumerate(sharding.boundaries(len(entries), num_shards)):
-            path = os.path.join(output, sharding.file_name(split, shard_index, num_shards))
-            jobs.append((split, writer.ShardJob(path, tuple(entries[start:end]), options.policy)))
+        for shard_index, end in enumerate(sharding.boundaries(len(rows), num_shards)):
+            name = sharding.file_name(split, shard_index, num_shards)
+            self.parts.append((split, name, rows[start:end]))
             start = end
-    return jobs
+
+    def __iter__(self) -> Iterator[ShardTask]:
+        listing = self._listing
+        domains = [domain.encode("utf-8", "surrogateescape") for domain in listing.domains]
+        for _, name, rows in self.parts:
+            groups = listing.group[rows].tolist()
+            yield ShardTask(
+                path=os.path.join(self._folder, staging.SET, name),
+                journal=os.path.join(self._folder, staging.JOURNAL, f"{name}.json"),
+                keys=listing.keys.take(rows),
+                groups=Strings.of(listing.group_names[g] if g >= 0 else b"" for g in groups),
+                domains=Strings.of(domains[d] for d in listing.domain[rows].tolist()),
+                labels=listing.label[rows].astype(np.int64),
+                chunks=self._paths,
+                chunk=self._chunk[rows],
+                start=self._start[rows],
+                length=self._length[rows],
+                sha256=self._sha256[rows],
+            )
 
 
-def _write_indexes(
-    output: str,
-    work: _Plan,
-    jobs: Sequence[tuple[str, writer.ShardJob]],
-    written: Sequence[writer.WrittenShard],
-) -> dict[str, manifest.Split]:
-    """Writes the index of each split and returns the splits as they stand in the manifest."""
-    result = {}
-    for name in work.by_split:
-        of_split = [
-            (job, done)
-            for (split, job), done in zip(jobs, written, strict=True)
-            if split == name and done.shard is not None
+def _finish(
+    listing: sources.Listing,
+    plan: plan_lib.Plan,
+    chunks: Sequence[spool.Chunk],
+    tasks: _Tasks,
+    written: Sequence[WrittenShard],
+    options: BuildOptions,
+) -> manifest.Manifest:
+    """Writes what stands beside the shards, the manifest last, and takes away what does not."""
+    folder = os.path.dirname(next(iter(tasks)).path)
+    sha256 = np.concatenate([chunk.sha256 for chunk in chunks])
+    rejects = _rejects(listing, plan, chunks)
+    split_entries = {}
+    for name, rows in plan.rows.items():
+        shards = [
+            done for (split, *_), done in zip(tasks.parts, written, strict=True) if split == name
         ]
-        shards = [done.shard for _, done in of_split if done.shard is not None]
-        index = _index(of_split, work)
-        result[name] = index_lib.write(output, name, index, shards, len(work.class_names))
+        index = _index(listing, plan, rows, sha256, shards)
+        entries = [done.shard for done in shards]
+        split_entries[name] = index_lib.write(
+            folder, name, index, entries, len(listing.class_names)
+        )
+    result = manifest.Manifest(
+        class_names=listing.class_names,
+        domains=listing.domains,
+        image_size=options.policy.size,
+        encoding=options.encoding,
+        splits=split_entries,
+        accounting=_accounting(listing, rejects, split_entries.values()),
+        rejects=write_rejects(folder, rejects),
+        reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
+        settings=options.settings(listing),
+        sources_sha256=_digest(listing, sha256),
+        attributes=dict(listing.attributes),
+        notes=_notes(plan, chunks),
+    )
+    _remove_others(folder, result)
+    files.write_whole(os.path.join(folder, manifest.FILE_NAME), manifest.to_json(result))
     return result
 
 
-def _index(
-    written: Sequence[tuple[writer.ShardJob, writer.WrittenShard]], work: _Plan
-) -> index_lib.Index:
-    rows = [
-        (shard_index, offset, length, checksum, job.entries[position])
-        for shard_index, (job, done) in enumerate(written)
-        for position, offset, length, checksum in done.rows
+def _remove_others(folder: str, result: manifest.Manifest) -> None:
+    """Removes shards that a killed build of another plan, or the set before, has left."""
+    parts = [part for split in result.splits.values() for part in (*split.shards, split.index)]
+    ours = {part.file for part in (*parts, result.rejects)}
+    for name in os.listdir(folder):
+        if name not in ours:
+            os.remove(os.path.join(folder, name))
+
+
+def _rejects(
+    listing: sources.Listing, plan: plan_lib.Plan, chunks: Sequence[spool.Chunk]
+) -> tuple[Reject, ...]:
+    """Returns every image and file that is not in the set, in the order of keys."""
+    unusable: list[tuple[int, str, str]] = []
+    first = 0
+    for chunk in chunks:
+        unusable += [(first + at, reason, detail) for at, reason, detail in chunk.rejects]
+        first += len(chunk.ends)
+    images_out = [
+        Reject(os.fsdecode(listing.keys[at]), listing.class_names[listing.label[at]], why, detail)
+        for at, why, detail in (*unusable, *plan.dropped)
     ]
-    entries = [entry for *_, entry in rows]
-    domains = {name: number for number, name in enumerate(work.domains)}
-    sha256 = np.frombuffer(b"".join(entry.sha256 for entry in entries), np.uint8)
+    files_out = [Reject(e.key, e.label, e.reason, e.detail) for e in listing.excluded]
+    every = (*images_out, *files_out)
+    return tuple(sorted(every, key=lambda reject: (os.fsencode(reject.key), reject.reason)))
+
+
+def _notes(plan: plan_lib.Plan, chunks: Sequence[spool.Chunk]) -> dict[str, int]:
+    """Counts what was done to images that are in the set."""
+    counts: Counter[str] = Counter()
+    first = 0
+    for chunk in chunks:
+        counts.update(note for at, note in chunk.notes if plan.group[first + at] >= 0)
+        first += len(chunk.ends)
+    return dict(sorted(counts.items()))
+
+
+def _index(
+    listing: sources.Listing,
+    plan: plan_lib.Plan,
+    rows: np.ndarray,
+    sha256: np.ndarray,
+    shards: Sequence[WrittenShard],
+) -> index_lib.Index:
+    def joined(columns: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *columns]).astype(dtype)
+
     return index_lib.Index(
-        shard=np.array([row[0] for row in rows], np.int32),
-        offset=np.array([row[1] for row in rows], np.int64),
-        length=np.array([row[2] for row in rows], np.int64),
-        checksum=np.array([row[3] for row in rows], np.uint32),
-        label=np.array([entry.label for entry in entries], np.int32),
-        domain=np.array([domains[entry.source.domain] for entry in entries], np.int32),
-        group=np.array([work.groups[entry.source.key] for entry in entries], np.int64),
-        source_sha256=sha256.reshape(-1, 32),
-        keys=tuple(os.fsencode(entry.source.key) for entry in entries),
+        shard=np.repeat(np.arange(len(shards)), [len(s.length) for s in shards]).astype(np.int32),
+        offset=joined([shard.offset for shard in shards], np.int64),
+        length=joined([shard.length for shard in shards], np.int64),
+        checksum=joined([shard.checksum for shard in shards], np.uint32),
+        label=listing.label[rows],
+        domain=listing.domain[rows],
+        group=plan.group[rows],
+        source_sha256=sha256[rows],
+        keys=listing.keys.take(rows),
     )
 
 
-def _write_rejects(output: str, rejects: Sequence[writer.Reject]) -> manifest.Shard:
-    data = b"".join(files.json_bytes(dataclasses.asdict(reject)) for reject in rejects)
-    sha256 = files.write_whole(os.path.join(output, manifest.REJECTS_NAME), data)
-    return manifest.Shard(manifest.REJECTS_NAME, len(rejects), len(data), sha256)
-
-
 def _accounting(
-    listing: sources.Listing,
-    rejects: Sequence[writer.Reject],
-    class_names: Sequence[str],
-    written_splits: Collection[manifest.Split],
+    listing: sources.Listing, rejects: Sequence[Reject], written_splits: Collection[manifest.Split]
 ) -> dict[str, dict[str, int]]:
     """Counts every file by class, each number from its own source, and checks that none was lost.
 
     Raises:
         BuildError: if found is not written + quarantined + excluded: a fault of this program.
     """
-    out = {exclusion.key for exclusion in listing.excluded}
+    names = listing.class_names
     excluded = Counter(exclusion.label for exclusion in listing.excluded)
-    found = Counter(image.label for image in listing.images) + excluded
-    quarantined = Counter(reject.label for reject in rejects if reject.key not in out)
-    written = Counter(
-        {
-            name: sum(split.class_counts[label] for split in written_splits)
-            for label, name in enumerate(class_names)
-        }
-    )
+    listed = np.bincount(listing.label, minlength=len(names)).tolist()
+    found = Counter(dict(zip(names, listed, strict=True))) + excluded
+    quarantined = Counter(reject.label for reject in rejects) - excluded
+    written = {
+        name: sum(split.class_counts[label] for split in written_splits)
+        for label, name in enumerate(names)
+    }
     table = {
         label: {
             "found": found[label],
-            "written": written[label],
+            "written": written.get(label, 0),
             "quarantined": quarantined[label],
             "excluded": excluded[label],
         }
-        for label in sorted({*class_names, *excluded})
+        for label in sorted({*names, *excluded})
     }
     for label, counts in table.items():
         if counts["found"] * 2 != sum(counts.values()):
-            raise writer.BuildError(f"files of class {label!r} do not add up: {counts}")
+            raise BuildError(f"files of class {label!r} do not add up: {counts}")
     return table
+
+
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Returns settings as they come back from a manifest, so that the two can be compared."""
+    return json.loads(json.dumps(value))

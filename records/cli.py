@@ -4,7 +4,7 @@ import io
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NoReturn
 
 from absl import app, flags
@@ -50,7 +50,7 @@ def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> Non
         except expected as error:
             _fail(str(error), FAILED)
         except KeyboardInterrupt:
-            _fail("stopped; the same command starts again", 130)
+            _fail("stopped; the same command goes on", 130)
 
     app.run(guarded, flags_parser=parse)
 
@@ -122,6 +122,15 @@ def table(rows: Sequence[Sequence[object]]) -> str:
         rest = [gap + cell for gap, cell in zip(gaps[1:], row[1:], strict=True)]
         lines.append("  ".join([row[0] + gaps[0], *rest]).rstrip())
     return "\n".join(lines)
+
+
+def counts_table(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> str:
+    """Returns images by class (lines) and split (columns), with totals."""
+    rows: list[Sequence[object]] = [("class", *counts, "total")]
+    for name, *by_split in zip(class_names, *counts.values(), strict=True):
+        rows.append((name, *by_split, sum(by_split)))
+    totals = [sum(by_class) for by_class in counts.values()]
+    return table([*rows, ("total", *totals, sum(totals))])
 
 
 def printable(text: str) -> str:

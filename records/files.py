@@ -1,8 +1,10 @@
 """Files that are whole or not there, even after a power cut."""
 
 import hashlib
+import io
 import json
 import os
+from collections.abc import Iterable
 from typing import Any
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -19,27 +21,62 @@ def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
 
 
 def write_whole(path: str, data: bytes) -> str:
-    """Writes `data` under a temporary name, syncs it, renames it to `path`, syncs the folder.
+    """Writes `data` as `write_stream` does and returns its SHA-256 in hexadecimal."""
+    return write_stream(path, [data])
+
+
+def write_stream(path: str, pieces: Iterable[bytes]) -> str:
+    """Writes pieces under a temporary name, syncs them, renames that to `path`, syncs the folder.
 
     Returns:
-        The SHA-256 of the data in hexadecimal.
+        The SHA-256 of all pieces together in hexadecimal.
+
+    Raises:
+        OSError: if they cannot be written; it names `path` and how many bytes were there.
     """
-    folder, name = os.path.split(path)
-    temporary = os.path.join(folder, f"{TEMPORARY_PREFIX}{name}")
+    temporary = _temporary(path)
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open(temporary, "wb", buffering=0) as file:
+            for piece in pieces:
+                digest.update(piece)
+                size += len(piece)
+                _write_all(file, piece)
+        commit(temporary, path)
+    except OSError as error:
+        what = f"{error.strerror} at {size:,} bytes of"
+        raise OSError(error.errno, what, error.filename or path) from None
+    return digest.hexdigest()
+
+
+def write_unsynced(path: str, data: bytes) -> None:
+    """Writes a file that is whole or not there while the machine runs; a power cut may take it."""
+    temporary = _temporary(path)
     with open(temporary, "wb") as file:
         file.write(data)
-    commit(temporary, path)
-    return hashlib.sha256(data).hexdigest()
+    os.replace(temporary, path)
+
+
+def _temporary(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f"{TEMPORARY_PREFIX}{name}")
+
+
+def _write_all(file: io.FileIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
 
 
 def commit(temporary: str, path: str) -> None:
     """Gives a finished file its name, so that even after a power cut it is whole or not there."""
-    _sync(temporary)
+    sync(temporary)
     os.replace(temporary, path)
-    _sync(os.path.dirname(path) or ".")
+    sync(os.path.dirname(path) or ".")
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
+    """Waits until a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

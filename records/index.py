@@ -14,6 +14,7 @@ import numpy as np
 
 from records import files
 from records import manifest as manifest_lib
+from records.columns import Strings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Index:
     domain: np.ndarray
     group: np.ndarray
     source_sha256: np.ndarray
-    keys: tuple[bytes, ...]
+    keys: Strings
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,8 +63,8 @@ def to_bytes(index: Index) -> bytes:
         for field in dataclasses.fields(Index)
         if field.name != "keys"
     }
-    columns["key_bytes"] = np.frombuffer(b"".join(index.keys), np.uint8)
-    columns["key_ends"] = np.cumsum([len(key) for key in index.keys], dtype=np.int64)
+    columns["key_bytes"] = np.frombuffer(index.keys.blob, np.uint8)
+    columns["key_ends"] = index.keys.ends
     out = io.BytesIO()
     np.savez(out, **columns)
     return out.getvalue()
@@ -78,9 +79,7 @@ def from_bytes(data: bytes) -> Index:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as columns:
             fields = {name: columns[name] for name in columns.files}
-        text, ends = fields.pop("key_bytes").tobytes(), fields.pop("key_ends").tolist()
-        starts = [0, *ends[:-1]]
-        keys = tuple(text[start:end] for start, end in zip(starts, ends, strict=True))
+        keys = Strings(fields.pop("key_bytes").tobytes(), fields.pop("key_ends"))
         return Index(keys=keys, **fields)
     except Exception as error:  # zipfile, zlib and NumPy each have their own
         raise manifest_lib.ManifestError(f"the index is damaged: {error}") from None

@@ -10,11 +10,12 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from records import files
+from records import files, sharding
 
 FILE_NAME = "manifest.json"
 REJECTS_NAME = "rejects.jsonl"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_SINCE = {"attributes": 2, "notes": 2}  # the version that brought a field; older sets have none
 
 
 class ManifestError(ValueError):
@@ -62,6 +63,11 @@ class Manifest:
         settings: what the build was told and the version of Pillow, which makes the pixels; equal
             settings and sources give equal bytes.
         sources_sha256: digest over the sorted keys, labels, groups, domains and contents.
+        attributes: where a class is a combination (mask, gender, age), the names of the attributes
+            and their values; the class names are `attributes.class_name` of all combinations, the
+            last attribute changing fastest. Empty where classes are plain.
+        notes: what was done to images that are in the set and worth knowing, such as
+            `first_frame_of_animation`, with the number of images.
         format_version: of this file and of the records.
     """
 
@@ -75,6 +81,8 @@ class Manifest:
     reasons: Mapping[str, int]
     settings: Mapping[str, Any]
     sources_sha256: str
+    attributes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    notes: Mapping[str, int] = dataclasses.field(default_factory=dict)
     format_version: int = FORMAT_VERSION
 
     @property
@@ -85,7 +93,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """SHA-256 of all the manifest says: two sets with one digest are the same to the byte."""
-        return hashlib.sha256(files.json_bytes(dataclasses.asdict(self))).hexdigest()
+        return hashlib.sha256(files.json_bytes(_fields(self))).hexdigest()
 
     def split(self, name: str) -> Split:
         """Returns a split by name.
@@ -100,7 +108,16 @@ class Manifest:
 
 def to_json(manifest: Manifest) -> bytes:
     """Returns the manifest as JSON with its own digest, the same bytes for equal manifests."""
-    return files.json_bytes({**dataclasses.asdict(manifest), "digest": manifest.digest}, indent=1)
+    return files.json_bytes({**_fields(manifest), "digest": manifest.digest}, indent=1)
+
+
+def _fields(manifest: Manifest) -> dict[str, Any]:
+    """Returns the fields that the manifest's format version has."""
+    return {
+        name: value
+        for name, value in dataclasses.asdict(manifest).items()
+        if _SINCE.get(name, 1) <= manifest.format_version
+    }
 
 
 def from_json(text: str) -> Manifest:
@@ -112,8 +129,8 @@ def from_json(text: str) -> Manifest:
     try:
         fields = json.loads(text)
         version = fields["format_version"]
-        if version != FORMAT_VERSION:
-            raise ManifestError(f"format_version must be {FORMAT_VERSION}, got {version!r}")
+        if version not in range(1, FORMAT_VERSION + 1):
+            raise ManifestError(f"format_version must lie in 1..{FORMAT_VERSION}, got {version!r}")
         digest = fields.pop("digest")
         for name, split in fields["splits"].items():
             fields["splits"][name] = Split(
@@ -124,12 +141,20 @@ def from_json(text: str) -> Manifest:
         for name in ("class_names", "domains"):
             fields[name] = tuple(fields[name])
         fields["rejects"] = Shard(**fields["rejects"])
+        attributes = fields.get("attributes", {}).items()
+        fields["attributes"] = {name: tuple(values) for name, values in attributes}
         manifest = Manifest(**fields)
         if manifest.digest != digest:
             raise ManifestError("it was changed after it was written: its digest differs")
         return manifest
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ManifestError(f"the manifest is damaged: {type(error).__name__}: {error}") from None
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a record set may hold a file of this name."""
+    known = name in (FILE_NAME, REJECTS_NAME) or name.endswith(".index.npz")
+    return known or sharding.is_shard_name(name)
 
 
 def load(folder: str) -> Manifest:

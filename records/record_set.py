@@ -3,12 +3,16 @@
 import dataclasses
 import functools
 import os
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 
+from records import images, schema, tfrecord
 from records import index as index_lib
 from records import manifest as manifest_lib
-from records import schema, tfrecord
+
+_COLUMNS = ("shard", "offset", "length", "checksum", "label", "domain", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +27,19 @@ class RecordSet:
         return {}
 
     def index(self, split: str) -> index_lib.Index:
-        """Returns the index of a split, read once."""
+        """Returns the index of a split, read once.
+
+        Raises:
+            ManifestError: if it is missing or damaged or points outside the set.
+        """
         if split not in self._indexes:
-            self._indexes[split] = index_lib.load(self.folder, self.manifest.split(split))
+            entry = self.manifest.split(split)
+            index = index_lib.load(self.folder, entry)
+            fault = index_fault(index, entry, self.manifest)
+            if fault:
+                path = os.path.join(self.folder, entry.index.file)
+                raise manifest_lib.ManifestError(f"{path}: {fault}")
+            self._indexes[split] = index
         return self._indexes[split]
 
     def path(self, shard: manifest_lib.Shard) -> str:
@@ -38,23 +52,92 @@ class RecordSet:
         Raises:
             DamagedRecordError: if its bytes do not agree with their checksums; names the record.
         """
-        index = self.index(split)
-        shard = self.manifest.split(split).shards[index.shard[row]]
-        with open(self.path(shard), "rb") as file:
-            file.seek(int(index.offset[row]))
-            data = file.read(int(index.length[row]) + tfrecord.FRAME_BYTES)
-        try:
-            return schema.decode(tfrecord.payload_at(data, 0, int(index.checksum[row])))
-        except ValueError as error:
-            raise tfrecord.DamagedRecordError(
-                f"{shard.file}, row {row}, key {index.key(row)!r}: {error}"
-            ) from None
+        with self._shard(split, row) as file:
+            return self._example(split, row, file)
 
     def pixels(self, split: str, row: int) -> np.ndarray:
-        """Returns the pixels of one record, uint8 [size, size, 3]."""
-        size = self.manifest.image_size
-        image = self.example(split, row).image
-        return np.frombuffer(image, np.uint8).reshape(size, size, schema.CHANNELS)
+        """Returns the pixels of one record, uint8 [size, size, 3], whatever the encoding.
+
+        Raises:
+            DamagedRecordError: as `example`, or if its image is no image of the set's size.
+        """
+        with self._shard(split, row) as file:
+            return self._decoded(split, row, file)
+
+    def pixel_batches(self, split: str, batch_size: int = 256) -> Iterator[np.ndarray]:
+        """Yields the pixels of all rows in order, uint8 [n, size, size, 3], n at most `batch_size`.
+
+        Each shard is opened once and read piece by piece.
+
+        Raises:
+            DamagedRecordError: as `pixels`.
+        """
+        index, info = self.index(split), self.manifest
+        for number, shard in enumerate(info.split(split).shards):
+            rows = np.flatnonzero(index.shard == number).tolist()
+            with open(self.path(shard), "rb") as file:
+                for at in range(0, len(rows), batch_size):
+                    batch = [self._decoded(split, row, file) for row in rows[at : at + batch_size]]
+                    yield np.stack(batch)
+
+    def _shard(self, split: str, row: int) -> BinaryIO:
+        shard = self.manifest.split(split).shards[self.index(split).shard[row]]
+        return open(self.path(shard), "rb")
+
+    def _example(self, split: str, row: int, file: BinaryIO) -> schema.Example:
+        index = self.index(split)
+        file.seek(int(index.offset[row]))
+        data = file.read(int(index.length[row]) + tfrecord.FRAME_BYTES)
+        try:
+            return schema.decode(tfrecord.payload_at(data, 0, int(index.checksum[row])))
+        except (ValueError, LookupError, StopIteration) as error:
+            raise self._damaged(split, row, error) from None
+
+    def _decoded(self, split: str, row: int, file: BinaryIO) -> np.ndarray:
+        info, example = self.manifest, self._example(split, row, file)
+        try:
+            return images.decode(example.image, info.encoding, info.image_size)
+        except ValueError as error:
+            raise self._damaged(split, row, error) from None
+
+    def _damaged(self, split: str, row: int, error: Exception) -> tfrecord.DamagedRecordError:
+        index = self.index(split)
+        file = self.manifest.split(split).shards[index.shard[row]].file
+        said = f"{file}, row {row}, key {index.key(row)!r}: {error}"
+        return tfrecord.DamagedRecordError(said)
+
+
+def index_fault(
+    index: index_lib.Index, split: manifest_lib.Split, manifest: manifest_lib.Manifest
+) -> str:
+    """Returns what an index says that cannot be, or nothing: it must point inside the set."""
+    columns = {name: getattr(index, name) for name in _COLUMNS}
+    for name, column in columns.items():
+        if column.shape != (len(index),) or column.dtype.kind not in "iu":
+            return f"column {name!r} must hold {len(index)} whole numbers"
+    if index.source_sha256.shape != (len(index), 32) or index.source_sha256.dtype != np.uint8:
+        return "column 'source_sha256' must hold 32 bytes a row"
+    limits = {
+        "shard": len(split.shards),
+        "label": len(manifest.class_names),
+        "domain": len(manifest.domains),
+    }
+    for name, limit in limits.items():
+        wrong = np.flatnonzero((columns[name] < 0) | (columns[name] >= limit))
+        if len(wrong):
+            return f"{name} of row {wrong[0]} is {columns[name][wrong[0]]}, there are {limit}"
+    if (np.diff(index.shard) < 0).any():
+        return "the rows do not stand in the order of the shards"
+    sizes = np.array([shard.bytes for shard in split.shards], np.int64)[index.shard]
+    # Each term is bounded before they are added, so the sum cannot run over.
+    beyond = (index.offset < 0) | (index.length < 0) | (index.offset > sizes)
+    beyond |= index.length > sizes - np.where(beyond, 0, index.offset) - tfrecord.FRAME_BYTES
+    if beyond.any():
+        return f"the record of row {np.argmax(beyond)} would lie outside its shard"
+    counts = np.bincount(index.label, minlength=len(manifest.class_names))
+    if counts.tolist() != list(split.class_counts):
+        return f"{counts.tolist()} rows of the classes, the manifest says {split.class_counts}"
+    return ""
 
 
 def open_set(folder: str) -> RecordSet:

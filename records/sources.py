@@ -1,238 +1,409 @@
-"""Where images come from: a tree of class folders, or a tree and a CSV that names its files.
+"""Every file of a source, as an image with its label or as an exclusion with its reason.
 
-Both give every file of the tree: as an image with its label, or as an exclusion with its reason.
-Keys are paths inside the tree with `/` between their parts; bytes that are not UTF-8 survive in
-them as Python's surrogate escapes.
+Keys are paths inside the source with `/` between their parts; bytes that are not UTF-8 survive in
+them as Python's surrogate escapes. Images stand in columns, not in objects, so that a tree of a
+million files can be listed in little memory.
 """
 
-import csv
+import array
 import dataclasses
 import fnmatch
-import os
-import stat
-from collections.abc import Iterator, Sequence
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from records import labels, trees
+from records.columns import Strings
+from records.labels import SourceError
 
 _IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic"),
 )
-_HIDDEN = ("thumbs.db", "desktop.ini", "__macosx")
+_SPLIT_NAMES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 
 
-class SourceError(ValueError):
-    """The tree or the CSV does not say what the image or its label is."""
-
-
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class SourceImage:
     """One image to be packed.
 
     Attributes:
-        key: path inside the tree, the stable name of the image.
-        path: where to read it.
+        key: stable name: path inside the source; with a box, `#left,top,right,bottom` behind it.
         label: name of its class.
         group: name of the set that must stay in one split; None ties it to nothing.
         domain: where it comes from, empty if there is only one.
+        split: which split it belongs to, empty if not given.
     """
 
     key: str
-    path: str
     label: str
     group: str | None = None
     domain: str = ""
+    split: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
 class Exclusion:
-    """A file of the tree that is left out, and why; `label` is empty where the class is unknown."""
+    """A file that is left out, and why; `label` is empty where the class is unknown."""
 
     key: str
     label: str
     reason: str
+    detail: str = "left out"
 
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-    """Every file of a tree, each once, in the order of their keys."""
+    """Every file of a source, each once, in the order of key bytes.
 
-    images: tuple[SourceImage, ...]
+    Attributes:
+        tree: where the bytes are.
+        keys: of the images.
+        file_keys: of the files they are in; the same object as `keys` unless there are boxes.
+        label: int32 [n], position in `class_names`.
+        class_names: in label order.
+        attributes: values of each attribute, if classes are combinations of them.
+        group: int64 [n], position in `group_names`, -1 for none.
+        group_names: distinct.
+        domain: int32 [n], position in `domains`.
+        domains: sorted.
+        split: int16 [n], position in `split_names`, -1 where it is not given.
+        split_names: sorted.
+        box: float64 [n, 4], or None.
+        stamp: int64 [n], see `trees.Entry`.
+        span: int64 [n, 5], the fields of `trees.Span`, or None in a folder.
+        excluded: what is left out.
+        settings: how labels were found, for the manifest.
+        warnings: what looks unintended, a sentence each.
+    """
+
+    tree: trees.Tree
+    keys: Strings
+    file_keys: Strings
+    label: np.ndarray
+    class_names: tuple[str, ...]
+    attributes: Mapping[str, tuple[str, ...]]
+    group: np.ndarray
+    group_names: Strings
+    domain: np.ndarray
+    domains: tuple[str, ...]
+    split: np.ndarray
+    split_names: tuple[str, ...]
+    box: np.ndarray | None
+    stamp: np.ndarray
+    span: np.ndarray | None
     excluded: tuple[Exclusion, ...]
+    settings: Mapping[str, Any]
+    warnings: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    @property
+    def images(self) -> Iterator[SourceImage]:
+        """Yields the images one by one."""
+        for row, key in enumerate(self.keys):
+            yield SourceImage(
+                key=_text(key),
+                label=self.class_names[self.label[row]],
+                group=None if self.group[row] < 0 else _text(self.group_names[self.group[row]]),
+                domain=self.domains[self.domain[row]],
+                split="" if self.split[row] < 0 else self.split_names[self.split[row]],
+            )
 
 
 @dataclasses.dataclass(frozen=True)
-class CsvColumns:
-    """Names of the columns of a label CSV.
+class Selection:
+    """What is corrected or left out by name.
 
-    `group` and `domain` may be absent from the header, unless `required` names them.
+    Attributes:
+        exclude: shell patterns, matched against keys.
+        exclusions: CSV with the columns `path` and, if wanted, `reason`: files to leave out.
+        overrides: CSV with the columns `path` and `label`: the class that an image has instead.
+        allow_missing: rows of the label CSV may name files that are not there; they are counted.
     """
 
-    path: str = "path"
-    label: str = "label"
-    group: str = "group"
-    domain: str = "domain"
-    required: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    exclusions: str = ""
+    overrides: str = ""
+    allow_missing: bool = False
 
 
-def from_folders(root: str, *, exclude: Sequence[str] = ()) -> Listing:
-    """Returns the images of a tree whose first folder level names the class.
+def list_images(
+    tree: trees.Tree,
+    rule: labels.Rule,
+    classes: labels.Classes | None = None,
+    selection: Selection | None = None,
+) -> Listing:
+    """Returns every file of a tree with what the rule says about it.
 
-    Files below nested folders belong to the class of the first level. Hidden files, files that are
-    not regular, files beside the class folders that are no images by name, and files that match a
-    pattern of `exclude` are exclusions.
-
-    Args:
-        root: the folder that holds the class folders.
-        exclude: shell patterns, matched against keys.
+    Hidden files, files that are not regular, those that a pattern or list leaves out, and those
+    that the rule is silent about are exclusions; but a file that is an image by name and that the
+    rule of folders, suffixes or a pattern is silent about is an error.
 
     Raises:
-        SourceError: if `root` is not a folder, an image lies outside every class folder, or no
-            image is found.
+        SourceError: naming the file, if a label is missing or not allowed, a list names no file, a
+            row of the CSV names none, some splits are given and some are not, or there is no image.
+        TreeError: if a folder cannot be listed.
     """
-    images, excluded = [], []
-    for key, reason in _walk(root, exclude):
-        label = key.split("/", 1)[0] if "/" in key else ""
-        if reason == "linked_folder" and not label:
-            raise SourceError(
-                f"the class folder {key!r} is a link to a folder, and those are not followed; put"
-                " the folder itself there or leave it out with --exclude"
-            )
-        if reason:
-            excluded.append(Exclusion(key, label, reason))
-        elif label:
-            images.append(SourceImage(key, os.path.join(root, key), label))
-        elif key.lower().endswith(_IMAGE_SUFFIXES):
-            raise SourceError(
-                f"{key!r} lies in {root} itself, so no folder names its class; move it into a class"
-                " folder or leave it out with --exclude"
-            )
-        else:
-            excluded.append(Exclusion(key, "", "outside_class_folders"))
-    return _listing(root, images, excluded)
+    classes, selection = classes or labels.Classes(), selection or Selection()
+    lister = _Lister(rule, classes, selection)
+    for entry in tree.entries():
+        lister.add(entry)
+    return lister.listing(tree)
+
+
+def from_folders(root: str, *, exclude: Sequence[str] = (), given_splits: bool = False) -> Listing:
+    """Returns the images of a folder or archive whose first folder level names the class.
+
+    See `list_images`; with `given_splits` the first level names the split, the second the class.
+    """
+    rule = labels.by_folder(given_splits=given_splits)
+    return list_images(trees.open_tree(root), rule, selection=Selection(exclude=tuple(exclude)))
 
 
 def from_csv(
     root: str,
     csv_path: str,
     *,
-    columns: CsvColumns | None = None,
-    encoding: str = "utf-8-sig",
+    columns: labels.CsvColumns | None = None,
+    encoding: str = "",
     exclude: Sequence[str] = (),
 ) -> Listing:
-    """Returns the images that a CSV names, one row to one image.
+    """Returns the images that a CSV names; files that no row names are `not_in_csv`.
 
-    Files of the tree that no row names are exclusions with the reason `not_in_csv`.
-
-    Args:
-        root: the folder that the paths in the CSV start from.
-        csv_path: the CSV, with a header line.
-        columns: names of its columns.
-        encoding: of the CSV; the default is UTF-8, with or without a byte order mark.
-        exclude: shell patterns, matched against keys.
-
-    Raises:
-        SourceError: with the line number, if the CSV cannot be decoded, a column is missing, a
-            value is empty, a path leaves the tree, stands twice or is no file of the tree.
+    See `list_images` and `labels.CsvTable`.
     """
-    columns = columns or CsvColumns()
-    on_disk = dict(_walk(root, exclude))
-    images: dict[str, SourceImage] = {}
-    for line, row in _csv_rows(csv_path, encoding, columns):
-        key, label = row[columns.path], row[columns.label]
-        if key not in on_disk:
-            key = key.replace("\\", "/")  # a CSV made on Windows
-        where = f"{csv_path}, line {line}"
-        if not key or not label:
-            empty = columns.path if not key else columns.label
-            raise SourceError(f"{where}: the column {empty!r} is empty")
-        if key in images:
-            raise SourceError(f"{where}: {key!r} stands there a second time")
-        if key not in on_disk:
-            raise SourceError(f"{where}: {key!r} is no file in {root}")
-        if not on_disk[key]:
-            images[key] = SourceImage(
-                key=key,
-                path=os.path.join(root, key),
-                label=label,
-                group=row.get(columns.group) or None,
-                domain=row.get(columns.domain) or "",
+    rule = labels.by_csv(csv_path, columns, encoding=encoding)
+    return list_images(trees.open_tree(root), rule, selection=Selection(exclude=tuple(exclude)))
+
+
+class _Lister:
+    """Takes files one by one and collects the columns of a listing."""
+
+    def __init__(self, rule: labels.Rule, classes: labels.Classes, selection: Selection):
+        self._rule = rule
+        self._classes = classes
+        self._selection = selection
+        self._patterns = {p: re.compile(fnmatch.translate(p)) for p in selection.exclude}
+        self._unused = set(self._patterns)
+        self._out = _table(selection.exclusions, "reason", needed=False)
+        self._overrides = _table(selection.overrides, "label")
+        self._used: set[str] = set()  # of the overrides
+        self._values: dict[tuple[str, ...], int] = {}
+        self._groups: dict[str, int] = {}
+        self._domains: dict[str, int] = {}
+        self._splits: dict[str, int] = {}
+        self._keys, self._key_ends = bytearray(), array.array("q")
+        self._file_keys, self._file_key_ends = bytearray(), array.array("q")
+        self._columns = {name: array.array("q") for name in ("value", "group", "domain", "split")}
+        self._stamps, self._spans = array.array("q"), array.array("q")
+        self._boxes = array.array("d")
+        self._excluded: list[tuple[str, tuple[str, ...] | None, str, str]] = []
+        self._forms = array.array("q")  # hashes of the composed form of keys
+
+    def add(self, entry: trees.Entry) -> None:
+        """Takes one file."""
+        key = _text(entry.key)
+        if not key.isascii():
+            self._forms.append(hash(unicodedata.normalize("NFC", key)))
+        reason, detail = self._reason(key, entry)
+        if reason:
+            self._excluded.append((key, self._known_values(key, reason), reason, detail))
+            return
+        facts = self._rule.find(key)
+        if not facts:
+            self._excluded.append((key, None, self._silence(key), "left out"))
+        for fact in facts:
+            overridden = key in self._overrides
+            values = self._override(key) if overridden else self._classes.values(repr(key), fact)
+            self._append(entry, fact, values)
+
+    def _reason(self, key: str, entry: trees.Entry) -> tuple[str, str]:
+        for pattern, compiled in self._patterns.items():
+            if compiled.match(key):
+                self._unused.discard(pattern)
+                if entry.reason != "hidden":
+                    return "excluded_by_pattern", pattern
+        if key in self._out:
+            return "excluded_by_list", self._out.pop(key)[1] or "left out"
+        return entry.reason, "left out"
+
+    def _known_values(self, key: str, reason: str) -> tuple[str, ...] | None:
+        """Returns the class of a file that is left out, if it is known."""
+        by_folder = self._rule.settings["rule"].endswith("folder")
+        if reason == "linked_folder" and by_folder and not self._rule.find(key):
+            raise SourceError(
+                f"the class folder {key!r} is a link to a folder, and those are not followed; put"
+                " the folder itself there or leave it out with --exclude"
             )
-    excluded = [
-        Exclusion(key, "", reason or "not_in_csv")
-        for key, reason in on_disk.items()
-        if key not in images
-    ]
-    return _listing(root, list(images.values()), excluded)
+        try:
+            facts = self._rule.find(key)
+            return self._classes.values(repr(key), facts[0]) if facts else None
+        except SourceError:
+            return None
+
+    def _silence(self, key: str) -> str:
+        """Returns the reason of a file that the rule is silent about."""
+        if self._rule.csv:
+            return "not_in_csv"
+        if key.lower().endswith(_IMAGE_SUFFIXES):
+            raise SourceError(
+                f"{key!r}: the rule ({self._rule.settings['rule']}) does not say its class; move"
+                " it, change --labels or leave it out with --exclude"
+            )
+        return "no_label"
+
+    def _override(self, key: str) -> tuple[str, ...]:
+        line, label = self._overrides[key]
+        where = f"{self._selection.overrides}, line {line}"
+        self._used.add(key)
+        attributes = self._classes.attributes
+        values = tuple(label.split(labels.JOINER)) if attributes else (label,)
+        if len(values) != max(1, len(attributes)):
+            raise SourceError(
+                f"{where}: {label!r} must have a value for each of {', '.join(attributes)}, joined"
+                f" by {labels.JOINER!r}"
+            )
+        if self._classes.names and label not in self._classes.names:
+            raise SourceError(f"{where}: {label!r} is none of {', '.join(self._classes.names)}")
+        return values
+
+    def _append(self, entry: trees.Entry, fact: labels.Facts, values: tuple[str, ...]) -> None:
+        key = entry.key
+        if fact.box:
+            key += b"#" + ",".join(f"{edge:g}" for edge in fact.box).encode()
+            self._file_keys += entry.key
+            self._file_key_ends.append(len(self._file_keys))
+            self._boxes.extend(fact.box)
+        self._keys += key
+        self._key_ends.append(len(self._keys))
+        columns = self._columns
+        columns["value"].append(self._values.setdefault(values, len(self._values)))
+        group = -1
+        if fact.group is not None:
+            group = self._groups.setdefault(fact.group, len(self._groups))
+        columns["group"].append(group)
+        columns["domain"].append(self._domains.setdefault(fact.domain, len(self._domains)))
+        split = -1
+        if fact.split:
+            name = fact.split.lower()
+            split = self._splits.setdefault(_SPLIT_NAMES.get(name, name), len(self._splits))
+        columns["split"].append(split)
+        self._stamps.append(entry.stamp)
+        if entry.span:
+            self._spans.extend(dataclasses.astuple(entry.span))
+
+    def listing(self, tree: trees.Tree) -> Listing:
+        """Returns what was taken."""
+        self._check_lists()
+        missing = self._missing_rows(tree)
+        if not self._key_ends:
+            left_out = f"{len(self._excluded)} files left out"
+            raise SourceError(f"no image found in {tree.path} ({left_out})")
+        seen: dict[str, set[str]] = {}
+        for values in self._values:
+            for name, value in zip(self._classes.attributes or ("label",), values, strict=True):
+                seen.setdefault(name, set()).add(value)
+        ordered = self._classes.ordered(seen)
+        class_names = labels.class_names(ordered)
+        numbers = {name: number for number, name in enumerate(class_names)}
+        to_label = np.array([numbers[labels.JOINER.join(values)] for values in self._values])
+        keys = _strings(self._keys, self._key_ends)
+        boxed = len(self._boxes) > 0
+        domains, domain = _in_order(self._domains, self._columns["domain"])
+        split_names, split = _in_order(self._splits, self._columns["split"])
+        excluded = [
+            Exclusion(key, labels.JOINER.join(values or ()), reason, detail)
+            for key, values, reason, detail in self._excluded
+        ]
+        return Listing(
+            tree=tree,
+            keys=keys,
+            file_keys=_strings(self._file_keys, self._file_key_ends) if boxed else keys,
+            label=to_label[_numbers(self._columns["value"])].astype(np.int32),
+            class_names=class_names,
+            attributes=ordered if self._classes.attributes else {},
+            group=_numbers(self._columns["group"]),
+            group_names=Strings.of(_bytes(name) for name in self._groups),
+            domain=domain.astype(np.int32),
+            domains=domains,
+            split=split.astype(np.int16),
+            split_names=split_names,
+            box=_numbers(self._boxes, np.float64).reshape(-1, 4) if boxed else None,
+            stamp=_numbers(self._stamps),
+            span=_numbers(self._spans).reshape(-1, 5) if len(self._spans) else None,
+            excluded=tuple(excluded + missing),
+            settings=self._settings(),
+            warnings=tuple(self._warnings()),
+        )
+
+    def _check_lists(self) -> None:
+        for path, left in (
+            (self._selection.exclusions, self._out),
+            (self._selection.overrides, self._overrides.keys() - self._used),
+        ):
+            for key in sorted(left):
+                line, _ = {**self._out, **self._overrides}[key]
+                raise SourceError(f"{path}, line {line}: {key!r} is no file that is used")
+
+    def _missing_rows(self, tree: trees.Tree) -> list[Exclusion]:
+        """Returns the rows of the CSV that name no file, if that is allowed."""
+        if self._rule.csv is None:
+            return []
+        names = {key for key, *_ in self._excluded}
+        missing = [(line, key) for line, key in self._rule.csv.unmatched() if key not in names]
+        if missing and not self._selection.allow_missing:
+            line, key = missing[0]
+            hint = ""
+            if hash(unicodedata.normalize("NFC", key)) in self._forms:
+                hint = "; a file of that name in another Unicode form (NFC, NFD) is there"
+            raise SourceError(
+                f"{self._rule.csv.path}, line {line}: {key!r} is no file in {tree.path}{hint}"
+                f" ({len(missing)} such rows; --allow_missing counts them instead)"
+            )
+        return [Exclusion(key, "", "missing_file", "named by the CSV") for _, key in missing]
+
+    def _settings(self) -> dict[str, Any]:
+        settings = {**self._rule.settings, **self._classes.settings()}
+        if self._overrides:
+            settings["overrides"] = {key: label for key, (_, label) in self._overrides.items()}
+        return settings
+
+    def _warnings(self) -> Iterator[str]:
+        forms = np.array(self._forms)
+        twice = len(forms) - len(np.unique(forms))
+        if twice:
+            yield f"{twice} names stand there in two Unicode forms (NFC, NFD); all are kept"
+        for pattern in sorted(self._unused):
+            yield f"--exclude={pattern} matches no file"
 
 
-def _listing(root: str, images: list[SourceImage], excluded: list[Exclusion]) -> Listing:
-    if not images:
-        raise SourceError(f"no image found in {root} ({len(excluded)} files left out)")
-    images.sort(key=lambda image: os.fsencode(image.key))
-    return Listing(tuple(images), tuple(excluded))
+def _table(path: str, column: str, *, needed: bool = True) -> dict[str, tuple[int, str]]:
+    return labels.key_table(path, column, needed=needed) if path else {}
 
 
-def _walk(root: str, exclude: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yields (key, reason to leave it out or empty) for every file, in the order of key bytes."""
-    if not os.path.isdir(root):
-        raise SourceError(f"the source must be a folder, got {root!r}")
-    found = []
-    for folder, folders, files in os.walk(root, onerror=_raise):
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in files + links:
-            path = os.path.join(folder, name)
-            key = os.path.relpath(path, root).replace(os.sep, "/")
-            found.append((key, _reason(path, key, exclude)))
-    yield from sorted(found, key=lambda item: os.fsencode(item[0]))
+def _in_order(names: Mapping[str, int], column: array.array) -> tuple[tuple[str, ...], np.ndarray]:
+    """Returns the names sorted, and the column with their new numbers; -1 stays."""
+    ordered = sorted(names)
+    new = np.array([ordered.index(name) for name in names] + [-1], np.int64)
+    return tuple(ordered), new[_numbers(column)]
 
 
-def _reason(path: str, key: str, exclude: Sequence[str]) -> str:
-    parts = key.lower().split("/")
-    if any(part.startswith(".") or part in _HIDDEN for part in parts):
-        return "hidden"
-    if any(fnmatch.fnmatchcase(key, pattern) for pattern in exclude):
-        return "excluded_by_pattern"
-    try:
-        mode = os.stat(path).st_mode
-    except OSError:
-        return "dangling_link"
-    if stat.S_ISDIR(mode):  # os.walk lists a link to a folder and does not enter it
-        return "linked_folder"
-    # Opening a pipe or a device could block or never end.
-    return "" if stat.S_ISREG(mode) else "not_a_regular_file"
+def _strings(blob: bytearray, ends: array.array) -> Strings:
+    return Strings(bytes(blob), _numbers(ends))
 
 
-def _raise(error: OSError) -> None:
-    raise SourceError(f"cannot list the folder {error.filename!r}: {error.strerror}")
+def _numbers(column: array.array, dtype: type = np.int64) -> np.ndarray:
+    return np.array(column, dtype)
 
 
-def _csv_rows(
-    csv_path: str, encoding: str, columns: CsvColumns
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line number, values by column) for the rows below the header."""
-    try:
-        with open(csv_path, encoding=encoding, newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            for name in (columns.path, columns.label, *columns.required):
-                if name not in header:
-                    raise SourceError(
-                        f"{csv_path}: no column {name!r}; its header, parted at commas, has"
-                        f" {', '.join(map(repr, header)) or 'nothing'}"
-                    )
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise SourceError(
-                        f"{csv_path}, line {reader.line_num}: {len(row)} values under"
-                        f" {len(header)} columns"
-                    )
-                yield reader.line_num, dict(zip(header, row, strict=True))
-    except (UnicodeDecodeError, LookupError) as error:
-        raise SourceError(
-            f"{csv_path} is not {encoding} text ({error}); name its encoding"
-        ) from None
-    except csv.Error as error:
-        raise SourceError(f"{csv_path}, line {reader.line_num}: {error}") from None
-    except OSError as error:
-        raise SourceError(f"cannot read {csv_path}: {error.strerror}") from None
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogateescape")
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -5,7 +5,7 @@ stand in two splits. Within that, every class keeps its share of each split as n
 allow.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -14,15 +14,20 @@ from records import apportionment, sharding
 DEFAULT_RATIOS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
-def parse_ratios(text: str) -> dict[str, float]:
-    """Returns split names and shares from text such as `train=0.7,validation=0.15,test=0.15`.
+def parse(text: str) -> tuple[bool, dict[str, float]]:
+    """Returns whether splits are given by the source, and the shares, from the text of a flag.
+
+    `train=0.7,validation=0.15,test=0.15` are shares; `folds=10` are ten equal ones; `given` takes
+    what the source says, and `given,validation=0.1` also takes a share out of the given `train`.
 
     Raises:
         ValueError: if a part is not `name=share` with a number, or a name stands twice.
     """
+    parts = [part.strip() for part in text.split(",")]
+    given = parts[0] == "given"
     ratios: dict[str, float] = {}
-    for part in text.split(","):
-        name, equals, share = part.strip().partition("=")
+    for part in parts[given:]:
+        name, equals, share = part.partition("=")
         if not equals or name in ratios:
             raise ValueError(f"splits must be distinct name=share parts, got {part!r} in {text!r}")
         try:
@@ -31,41 +36,60 @@ def parse_ratios(text: str) -> dict[str, float]:
             raise ValueError(
                 f"the share of split {name!r} must be a number, got {share!r}"
             ) from None
-    return ratios
+    if list(ratios) == ["folds"] and not given:
+        if not ratios["folds"].is_integer():
+            raise ValueError(f"the number of folds must be whole, got {text!r}")
+        return False, fold_ratios(int(ratios["folds"]))
+    return given, ratios
 
 
-def merge_groups(*memberships: Sequence[Hashable]) -> np.ndarray:
-    """Returns one group number for each image, joining all that share a value in any membership.
+def fold_ratios(num_folds: int) -> dict[str, float]:
+    """Returns the names and equal shares of `num_folds` folds, `fold_0` and so on.
+
+    Raises:
+        ValueError: if there are fewer than 2.
+    """
+    if num_folds < 2:
+        raise ValueError(f"there must be at least 2 folds, got {num_folds}")
+    return {f"fold_{number}": 1 / num_folds for number in range(num_folds)}
+
+
+def merge_groups(*memberships: np.ndarray) -> np.ndarray:
+    """Returns one group number for each image, joining all that share a number in any membership.
 
     Args:
-        memberships: sequences of equal length, such as the given groups and the content digests.
-            `None` in a place ties its image to nothing.
+        memberships: int64 [n] each, such as the given groups and the contents; equal numbers belong
+            together, -1 ties its image to nothing.
 
     Returns:
         int64 [n], the position of the first image of the group that image i belongs to.
     """
-    parent = list(range(len(memberships[0])))
+    root = np.arange(len(memberships[0]))
+    before = None
+    while before is None or (root != before).any():
+        before = root
+        for membership in memberships:
+            tied = np.flatnonzero(membership >= 0)
+            if len(tied):
+                lowest = np.full(membership.max() + 1, len(root))
+                np.minimum.at(lowest, membership[tied], root[tied])
+                root = root.copy()
+                root[tied] = lowest[membership[tied]]
+        root = np.minimum(root, root[root])
+    return root
 
-    def root(image: int) -> int:
-        while parent[image] != image:
-            parent[image] = parent[parent[image]]
-            image = parent[image]
-        return image
 
-    for membership in memberships:
-        first: dict[Hashable, int] = {}
-        for image, value in enumerate(membership):
-            if value is None:
-                continue
-            a, b = root(first.setdefault(value, image)), root(image)
-            parent[max(a, b)] = min(a, b)
-    return np.array([root(image) for image in range(len(parent))], np.int64)
+def order(keys: Iterable[bytes], salt: str) -> np.ndarray:
+    """Returns the positions of keys in the order of their salted hashes, int64 [n]."""
+    hashes = b"".join(sharding.key_hash(key, salt) for key in keys)
+    words = np.frombuffer(hashes, ">u8").reshape(-1, 2)
+    return np.lexsort((words[:, 1], words[:, 0]))
 
 
 def assign(
     labels: np.ndarray,
     groups: np.ndarray,
-    keys: Sequence[bytes],
+    keys: Iterable[bytes],
     ratios: Mapping[str, float],
     *,
     seed: int,
@@ -93,13 +117,9 @@ def assign(
     filled = np.zeros_like(targets)
     result = np.empty(len(labels), np.int64)
     whole = shares * len(labels)
-    salt = f"split {seed}"
 
-    members: dict[int, list[int]] = {}
-    for image in sorted(range(len(keys)), key=lambda i: sharding.key_hash(keys[i], salt)):
-        members.setdefault(int(groups[image]), []).append(image)
-    together = sorted((m for m in members.values() if len(m) > 1), key=len, reverse=True)
-    for images in together:
+    shuffled = order(keys, f"split {seed}")
+    for images in _together(groups, shuffled):
         counts = np.bincount(labels[images], minlength=num_classes)
         cost = _chi_square_added(counts, filled, targets).sum(1)
         cost += _chi_square_added(np.array([len(images)]), filled.sum(1), whole)
@@ -107,7 +127,8 @@ def assign(
         result[images] = split
         filled[split] += counts
 
-    alone = np.array([m[0] for m in members.values() if len(m) == 1], np.int64)
+    sizes = np.bincount(groups, minlength=len(labels))
+    alone = shuffled[sizes[groups[shuffled]] == 1]
     apportioner = apportionment.Apportioner(len(shares))
     for label in range(num_classes):
         images = alone[labels[alone] == label]
@@ -117,21 +138,48 @@ def assign(
     return result
 
 
+def _together(groups: np.ndarray, shuffled: np.ndarray) -> list[np.ndarray]:
+    """Returns the images of each group of several, the largest group first, ties as shuffled."""
+    place = np.empty(len(groups), np.int64)
+    place[shuffled] = np.arange(len(groups))
+    by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
+    _, starts, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
+    several = [by_group[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
+    return sorted(several, key=lambda images: (-len(images), place[images[0]]))
+
+
 def _chi_square_added(counts: np.ndarray, filled: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Returns how much sum((filled - target)^2 / target) grows where `counts` are added."""
     return counts * (counts + 2 * (filled - targets)) / np.maximum(targets, 1e-9)
 
 
-def check_ratios(ratios: Mapping[str, float]) -> None:
-    """Checks names and shares of splits.
+def check_names(names: Iterable[str]) -> None:
+    """Checks names of splits.
 
     Raises:
-        ValueError: if a name is not a plain word, or the shares are not above 0 with a sum of 1.
+        ValueError: if one is not a plain word.
     """
-    for name, share in ratios.items():
+    for name in names:
         if not (name.isidentifier() and name.isascii()):
             raise ValueError(f"the name of a split must be a plain word, got {name!r}")
+
+
+def check_ratios(ratios: Mapping[str, float], *, whole: bool = True) -> None:
+    """Checks names and shares of splits.
+
+    Args:
+        ratios: share of each split.
+        whole: they must sum to 1; otherwise to less than 1.
+
+    Raises:
+        ValueError: if a name is not a plain word, or the shares are not above 0 with such a sum.
+    """
+    check_names(ratios)
+    for name, share in ratios.items():
         if not share > 0:
             raise ValueError(f"split shares must be above 0, got {name}={share}")
-    if not abs(sum(ratios.values()) - 1) < 1e-6:
+    total = sum(ratios.values())
+    if whole and not abs(total - 1) < 1e-6:
         raise ValueError(f"split shares must sum to 1, got {dict(ratios)}")
+    if not whole and not total < 1:
+        raise ValueError(f"shares taken out of train must sum to less than 1, got {dict(ratios)}")

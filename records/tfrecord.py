@@ -34,7 +34,7 @@ class Damage:
 
 def checksum(data: bytes | memoryview) -> int:
     """Returns the masked CRC-32C by which the format guards lengths and payloads."""
-    crc = google_crc32c.value(bytes(data))
+    crc = google_crc32c.value(data if isinstance(data, bytes) else bytes(data))
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
@@ -44,6 +44,11 @@ def frame(payload: bytes) -> bytes:
     return b"".join(
         (length, _FOOTER.pack(checksum(length)), payload, _FOOTER.pack(checksum(payload)))
     )
+
+
+def framed_checksum(record: bytes) -> int:
+    """Returns the checksum of the payload as it stands at the end of a framed record."""
+    return _FOOTER.unpack_from(record, len(record) - _FOOTER.size)[0]
 
 
 def payload_at(shard: Buffer, offset: int, expected: int) -> bytes:

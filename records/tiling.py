@@ -9,6 +9,7 @@ import numpy as np
 
 from records import files, manifest, schema, sharding, tfrecord
 from records import index as index_lib
+from records.columns import Strings
 from records.record_set import RecordSet, open_set
 
 
@@ -86,5 +87,5 @@ def _index(
         domain=index.domain[origin],
         group=index.group[origin],
         source_sha256=index.source_sha256[origin],
-        keys=tuple(key for _, _, (key, _) in columns),
+        keys=Strings.of(key for _, _, (key, _) in columns),
     )

@@ -1,7 +1,7 @@
 """Items through worker processes: results in order, progress on the way, no waiting for the dead.
 
 Each worker has a pipe of its own and nothing is shared, so a worker that is killed at any moment
-holds no lock that others wait for; its end of the pipe closes and the work stops with its name.
+holds no lock that others wait for: its end of the pipe closes, and another takes its item over.
 `concurrent.futures` was tried first: in Python 3.10 and 3.11 it can wait for ever for a worker that
 was being started, or given its work, when another died.
 """
@@ -12,90 +12,141 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection
 from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that comes when the parent is gone
+_MOST_DEATHS = 20  # in one run: more are no accident
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Advance = Callable[[int], None]
+Advance = Callable[[int, int], None]  # items done, of which rejected
 
 
 class WorkerDiedError(RuntimeError):
-    """A worker process ended in the middle of its work."""
+    """Worker processes ended in the middle of their work, again and again."""
 
 
-def run(
-    function: Callable[[Item, Advance], Result],
-    items: Sequence[Item],
-    *,
-    num_workers: int,
-    total: int,
-    title: str,
-    show_progress: bool,
-) -> list[Result]:
-    """Returns `function(item, advance)` of every item, computed in worker processes.
+class Crew:
+    """Worker processes, from `with` to its end."""
 
-    Args:
-        function: importable by name; calls `advance(n)` to move the bar.
-        items: handed out one at a time.
-        num_workers: processes, at least 1.
-        total: length of the bar.
-        title: of the bar.
-        show_progress: draw it, if standard error is a terminal.
+    def __init__(self, size: int):
+        """Makes a crew of `size` processes, at least 1."""
+        self._size = size
+        self._processes: dict[Any, Any] = {}  # by pipe
 
-    Raises:
-        WorkerDiedError: if a worker is killed or crashes.
-    """
-    results: dict[int, Result] = {}
-    waiting = iter(range(len(items)))
+    def __enter__(self) -> "Crew":
+        for _ in range(self._size):
+            self._start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in list(self._processes):
+            self._end(pipe)
+
+    def run(
+        self,
+        function: Callable[[Item, Advance], Result],
+        items: Iterable[Item],
+        *,
+        total: int,
+        title: str,
+        unit: str,
+        show_progress: bool,
+        retry: Callable[[Item], Item] = lambda item: item,
+    ) -> list[Result]:
+        """Returns `function(item, advance)` of every item, in the order of the items.
+
+        Args:
+            function: importable by name; calls `advance(done, rejected)` to move the bar.
+            items: taken one at a time, when a worker is free.
+            total: length of the bar.
+            title: of the bar.
+            unit: of the bar.
+            show_progress: draw it, if standard error is a terminal.
+            retry: gives what to try again after a worker has died over an item.
+
+        Raises:
+            WorkerDiedError: if 20 workers die.
+        """
+        results: dict[int, Result] = {}
+        waiting = enumerate(items)
+        held: dict[Any, tuple[int, Item]] = {}  # what each worker has in hand, by pipe
+        deaths = 0
+        bar = _bar(total, title, unit, show_progress)
+
+        def hand_out(pipe: Any, numbered: tuple[int, Item] | None) -> None:
+            if numbered is not None:
+                held[pipe] = numbered
+                with contextlib.suppress(ConnectionError):  # a death is noticed by reading
+                    pipe.send((function, *numbered))
+
+        with bar:
+            rejected = 0
+            for pipe in self._processes:
+                hand_out(pipe, next(waiting, None))
+            while held:
+                ready: list[Any] = connection.wait(list(held))
+                for pipe in ready:
+                    index, item = held[pipe]
+                    try:
+                        kind, *said = pipe.recv()
+                    except (EOFError, OSError):
+                        del held[pipe]
+                        deaths += 1
+                        hand_out(self._replace(pipe, deaths), (index, retry(item)))
+                        continue
+                    if kind == "advance":
+                        bar.update(said[0])
+                        rejected += said[1]
+                        if said[1]:
+                            bar.set_postfix(rejected=rejected, refresh=False)
+                    elif kind == "error":
+                        raise said[0]
+                    else:
+                        results[index] = said[0]
+                        del held[pipe]
+                        hand_out(pipe, next(waiting, None))
+        return [results[index] for index in range(len(results))]
+
+    def _start(self) -> Any:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
+        with _interrupts_ignored():  # inherited: the parent decides what Ctrl-C means
+            process.start()
+        theirs.close()  # so that its death closes the pipe
+        self._processes[ours] = process
+        return ours
+
+    def _end(self, pipe: Any) -> Any:
+        process = self._processes.pop(pipe)
+        process.kill()
+        process.join()
+        pipe.close()
+        return process
+
+    def _replace(self, pipe: Any, deaths: int) -> Any:
+        """Starts a worker in the place of a dead one, unless too many have died."""
+        process = self._processes[pipe]
+        process.join(10)
+        code = process.exitcode
+        self._end(pipe)
+        if deaths < _MOST_DEATHS:
+            return self._start()
+        how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
+        raise WorkerDiedError(
+            f"worker process {process.pid} ended {how}, the {deaths}th to end (out of memory?);"
+            " run the same command again to go on"
+        )
+
+
+def _bar(total: int, title: str, unit: str, show_progress: bool) -> tqdm:
     off = None if show_progress else True  # None: off where standard error is no terminal
-    bar = tqdm(total=total, desc=title, unit=" files", disable=off, mininterval=0.1)
-    with bar, _crew(function, min(num_workers, len(items))) as crew:
-        for pipe in crew:
-            _hand_out(pipe, waiting, items)
-        while len(results) < len(items):
-            ready: list[Any] = connection.wait(list(crew))
-            for pipe in ready:
-                try:
-                    kind, index, value = pipe.recv()
-                except (EOFError, OSError):
-                    raise _death(crew[pipe]) from None
-                if kind == "advance":
-                    bar.update(value)
-                elif kind == "error":
-                    raise value
-                else:
-                    results[index] = value
-                    _hand_out(pipe, waiting, items)
-    return [results[index] for index in range(len(items))]
-
-
-@contextlib.contextmanager
-def _crew(function: Callable[..., Any], size: int) -> Iterator[dict[Any, Any]]:
-    """Starts workers; gives the pipe and the process of each; ends them whatever happens."""
-    context = multiprocessing.get_context("spawn")
-    crew: dict[Any, Any] = {}
-    try:
-        for _ in range(size):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(function, theirs, os.getpid()), daemon=True
-            )
-            with _interrupts_ignored():  # inherited: the parent decides what Ctrl-C means
-                process.start()
-            theirs.close()  # so that its death closes the pipe
-            crew[ours] = process
-        yield crew
-    finally:
-        for pipe, process in crew.items():
-            process.kill()
-            process.join()
-            pipe.close()
+    return tqdm(total=total, desc=title, unit=f" {unit}", disable=off, mininterval=0.1)
 
 
 @contextlib.contextmanager
@@ -110,23 +161,7 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _hand_out(pipe: Any, waiting: Iterator[int], items: Sequence[Any]) -> None:
-    index = next(waiting, None)
-    if index is not None:
-        with contextlib.suppress(ConnectionError):  # a dead worker is noticed when it is read
-            pipe.send((index, items[index]))
-
-
-def _death(process: Any) -> WorkerDiedError:
-    process.join(10)
-    code = process.exitcode
-    how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
-    return WorkerDiedError(
-        f"worker process {process.pid} ended {how} (out of memory?); run the same command again"
-    )
-
-
-def _serve(function: Callable[[Any, Advance], Any], pipe: Any, parent: int) -> None:
+def _serve(pipe: Any, parent: int) -> None:
     """The life of a worker: takes an item, works, answers, until it is ended."""
     # Without its parent a worker would wait for ever, or write into the folder of the next build.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -135,12 +170,12 @@ def _serve(function: Callable[[Any, Advance], Any], pipe: Any, parent: int) -> N
     # Native decoders write about damaged files to the screen; the reject says it by name instead.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
-    def advance(count: int) -> None:
-        pipe.send(("advance", 0, count))
+    def advance(done: int, rejected: int) -> None:
+        pipe.send(("advance", done, rejected))
 
     while True:
-        index, item = pipe.recv()
+        function, _, item = pipe.recv()
         try:
-            pipe.send(("result", index, function(item, advance)))
+            pipe.send(("result", function(item, advance)))
         except Exception as error:
-            pipe.send(("error", index, error))
+            pipe.send(("error", error))

@@ -1,13 +1,19 @@
-"""Shards, whole or not at all, written by several processes. Nothing here imports TensorFlow."""
+"""Shards, whole or not at all, put together from chunks. Nothing here imports TensorFlow."""
 
 import dataclasses
 import hashlib
+import itertools
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from records import files, images, manifest, schema, sources, tfrecord, workers
+import numpy as np
 
-_PROGRESS_STEP = 32  # files a worker finishes before it moves the bar
+from records import files, manifest, schema, tfrecord, workers
+from records.columns import Strings
+
+_PIECE = 4 << 20  # 4 MiB: bytes put together before they are written
+_STEP = 256  # records between two moves of the bar
 
 
 class BuildError(RuntimeError):
@@ -15,21 +21,149 @@ class BuildError(RuntimeError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Entry:
-    """One image on its way into a shard: its source, label number and the digest of its bytes."""
+class ShardTask:
+    """A shard to be written: where, and what its records hold, row by row.
 
-    source: sources.SourceImage
-    label: int
-    sha256: bytes
+    Attributes:
+        path: of the shard.
+        journal: path of the file that says the shard is finished.
+        keys, groups, domains: byte strings of each row.
+        labels: int64 [n].
+        chunks: paths of the files that hold the encoded images.
+        chunk: int64 [n], which of them.
+        start, length: int64 [n], where the image stands in it.
+        sha256: uint8 [n, 32], of the source bytes.
+    """
+
+    path: str
+    journal: str
+    keys: Strings
+    groups: Strings
+    domains: Strings
+    labels: np.ndarray
+    chunks: tuple[str, ...]
+    chunk: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+    sha256: np.ndarray
+
+    def identity(self) -> str:
+        """Digest of everything that the bytes of the shard depend on."""
+        names = [os.path.basename(path) for path in self.chunks]
+        whole = hashlib.sha256(json.dumps([os.path.basename(self.path), names]).encode())
+        for strings in (self.keys, self.groups, self.domains):
+            whole.update(strings.blob + strings.ends.tobytes())
+        for column in (self.labels, self.chunk, self.start, self.length, self.sha256):
+            whole.update(column.tobytes())
+        return whole.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
-class ShardJob:
-    """A shard to be written: where, what, how."""
+class WrittenShard:
+    """A finished shard.
 
-    path: str
-    entries: tuple[Entry, ...]
-    policy: images.ImagePolicy
+    Attributes:
+        shard: its entry for the manifest.
+        length: int64 [n], bytes of each payload.
+        checksum: uint32 [n], of each payload.
+        state: `written`, `kept` from a build before, or `repaired` if that one was damaged.
+    """
+
+    shard: manifest.Shard
+    length: np.ndarray
+    checksum: np.ndarray
+    state: str = "written"
+
+    @property
+    def offset(self) -> np.ndarray:
+        """Where each record begins, int64 [n]."""
+        ends = np.cumsum(self.length + tfrecord.FRAME_BYTES)
+        return np.concatenate([[0], ends[:-1]])
+
+
+def write_shard(task: ShardTask, advance: workers.Advance) -> WrittenShard:
+    """Writes a shard whole, or takes the finished one that is there if its bytes are as written."""
+    identity = task.identity()
+    finished = _finished(task, identity)
+    if finished:
+        advance(len(task.keys), 0)
+        return finished
+    state = "repaired" if os.path.exists(task.journal) and os.path.exists(task.path) else "written"
+    lengths, checksums = np.zeros(len(task.keys), np.int64), np.zeros(len(task.keys), np.uint32)
+
+    def records() -> Iterator[bytes]:
+        for row, payload in enumerate(_payloads(task)):
+            record = tfrecord.frame(payload)
+            lengths[row], checksums[row] = len(payload), tfrecord.framed_checksum(record)
+            yield record
+            if row % _STEP == _STEP - 1:
+                advance(_STEP, 0)
+
+    sha256 = files.write_stream(task.path, _pieces(records()))
+    advance(len(task.keys) % _STEP, 0)
+    size = int(lengths.sum()) + len(lengths) * tfrecord.FRAME_BYTES
+    shard = manifest.Shard(os.path.basename(task.path), len(lengths), size, sha256)
+    said = {
+        "identity": identity,
+        "shard": dataclasses.asdict(shard),
+        "length": lengths.tolist(),
+        "checksum": checksums.tolist(),
+    }
+    files.write_unsynced(task.journal, files.json_bytes(said))
+    return WrittenShard(shard, lengths, checksums, state)
+
+
+def _finished(task: ShardTask, identity: str) -> WrittenShard | None:
+    """Returns the shard that a build before has written, if it is this one and not damaged."""
+    try:
+        with open(task.journal, encoding="utf-8") as file:
+            said = json.load(file)
+        shard = manifest.Shard(**said["shard"])
+        if said["identity"] != identity or files.sha256_of(task.path) != shard.sha256:
+            return None
+        lengths = np.array(said["length"], np.int64)
+        return WrittenShard(shard, lengths, np.array(said["checksum"], np.uint32), "kept")
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # whatever is wrong with it, it can be written again
+
+
+def _payloads(task: ShardTask) -> Iterator[bytes]:
+    """Yields the serialized example of each row."""
+    opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in task.chunks]
+    try:
+        places = zip(task.chunk.tolist(), task.start.tolist(), task.length.tolist(), strict=True)
+        columns = zip(task.keys, task.labels.tolist(), task.groups, task.domains, strict=True)
+        for (chunk, start, length), (key, label, group, domain) in zip(
+            places, columns, strict=True
+        ):
+            image = os.pread(opened[chunk], length, start)
+            if len(image) != length:
+                raise BuildError(f"{task.chunks[chunk]} was cut while the build was running")
+            yield schema.encode(
+                schema.Example(key=key, label=label, image=image, group=group, domain=domain)
+            )
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+
+
+def _pieces(records: Iterator[bytes]) -> Iterator[bytes]:
+    """Yields records joined into pieces of some MiB."""
+    piece: list[bytes] = []
+    size = 0
+    for record in records:
+        piece.append(record)
+        size += len(record)
+        if size >= _PIECE:
+            yield b"".join(piece)
+            piece, size = [], 0
+    yield b"".join(piece)
+
+
+def read_rejects(folder: str) -> tuple["Reject", ...]:
+    """Returns the files that a record set does not hold, with their reasons."""
+    with open(os.path.join(folder, manifest.REJECTS_NAME), encoding="utf-8") as file:
+        return tuple(Reject(**json.loads(line)) for line in file)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,122 +176,9 @@ class Reject:
     detail: str
 
 
-@dataclasses.dataclass(frozen=True)
-class WrittenShard:
-    """A finished shard.
-
-    Attributes:
-        shard: its entry for the manifest; None if no image was left to write.
-        rows: (position in the job's entries, offset, payload length, checksum) for each record.
-        rejects: the files that could not be used.
-    """
-
-    shard: manifest.Shard | None
-    rows: tuple[tuple[int, int, int, int], ...]
-    rejects: tuple[Reject, ...]
-
-
-def write_shard(job: ShardJob, advance: workers.Advance) -> WrittenShard:
-    """Decodes the images of one shard and writes it whole.
-
-    A shard is about 64 MiB, so it is put together in memory and written in one go.
-
-    Args:
-        job: what to write.
-        advance: called now and then with the number of files done since the last call.
-    """
-    records: list[bytes] = []
-    rows: list[tuple[int, int, int, int]] = []
-    rejects: list[Reject] = []
-    offset = 0
-    for position, entry in enumerate(job.entries):
-        try:
-            pixels = images.preprocess(_read_unchanged(entry), job.policy)
-        except images.ImageError as error:
-            rejects.append(Reject(entry.source.key, entry.source.label, error.reason, str(error)))
-        else:
-            payload = schema.encode(
-                schema.Example(
-                    key=os.fsencode(entry.source.key),
-                    label=entry.label,
-                    image=pixels.tobytes(),
-                    group=(entry.source.group or "").encode("utf-8", "surrogateescape"),
-                    domain=entry.source.domain.encode("utf-8", "surrogateescape"),
-                )
-            )
-            records.append(tfrecord.frame(payload))
-            rows.append((position, offset, len(payload), tfrecord.checksum(payload)))
-            offset += len(records[-1])
-        if (position + 1) % _PROGRESS_STEP == 0:
-            advance(_PROGRESS_STEP)
-    advance(len(job.entries) % _PROGRESS_STEP)
-    if not records:
-        return WrittenShard(None, (), tuple(rejects))
-    sha256 = files.write_whole(job.path, b"".join(records))
-    name = os.path.basename(job.path)
-    shard = manifest.Shard(file=name, records=len(rows), bytes=offset, sha256=sha256)
-    return WrittenShard(shard, tuple(rows), tuple(rejects))
-
-
-def read_source(path: str) -> bytes:
-    """Returns the bytes of a source file.
-
-    Raises:
-        ImageError: `unreadable`, if the file cannot be read.
-    """
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise images.ImageError("unreadable", error.strerror or str(error)) from None
-
-
-def content_digests(
-    source_images: Sequence[sources.SourceImage], *, num_workers: int, show_progress: bool
-) -> list[bytes | None]:
-    """Returns the SHA-256 of each file's bytes, in order; None where a file cannot be read."""
-    size = 256
-    chunks = [source_images[at : at + size] for at in range(0, len(source_images), size)]
-    done = workers.run(
-        _digest_chunk,
-        chunks,
-        num_workers=num_workers,
-        total=len(source_images),
-        title="reading",
-        show_progress=show_progress,
-    )
-    return [digest for chunk in done for digest in chunk]
-
-
-def write_shards(
-    jobs: Sequence[ShardJob], *, num_workers: int, show_progress: bool
-) -> list[WrittenShard]:
-    """Writes all shards and returns what became of each, in the order of the jobs."""
-    return workers.run(
-        write_shard,
-        jobs,
-        num_workers=num_workers,
-        total=sum(len(job.entries) for job in jobs),
-        title="writing",
-        show_progress=show_progress,
-    )
-
-
-def _read_unchanged(entry: Entry) -> bytes:
-    data = read_source(entry.source.path)
-    if hashlib.sha256(data).digest() != entry.sha256:
-        raise images.ImageError("changed_during_build", "its bytes differ from the first reading")
-    return data
-
-
-def _digest_chunk(
-    chunk: Sequence[sources.SourceImage], advance: workers.Advance
-) -> list[bytes | None]:
-    digests: list[bytes | None] = []
-    for image in chunk:
-        try:
-            digests.append(hashlib.sha256(read_source(image.path)).digest())
-        except images.ImageError:
-            digests.append(None)
-    advance(len(chunk))
-    return digests
+def write_rejects(folder: str, rejects: Sequence[Reject]) -> manifest.Shard:
+    """Writes `rejects.jsonl`, a line for each file that stays out."""
+    lines = (files.json_bytes(dataclasses.asdict(reject)) for reject in rejects)
+    path = os.path.join(folder, manifest.REJECTS_NAME)
+    sha256 = files.write_stream(path, itertools.chain(lines, [b""]))
+    return manifest.Shard(manifest.REJECTS_NAME, len(rejects), os.path.getsize(path), sha256)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from records import build, images, record_set, sources
+from records import build, images, plan, record_set, sources
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"  # real images; tests that need them skip without
@@ -57,12 +57,14 @@ def built(
     *,
     size: int = 16,
     ratios: Mapping[str, float] | None = None,
+    encoding: str = "raw",
 ) -> record_set.RecordSet:
     """Builds a real record set of small images."""
     source = class_tree(root / "source", counts)
     options = build.BuildOptions(
         policy=images.ImagePolicy(size=size),
-        ratios=ratios or {"train": 0.6, "validation": 0.2, "test": 0.2},
+        encoding=encoding,
+        splits=plan.SplitOptions(ratios or {"train": 0.6, "validation": 0.2, "test": 0.2}),
     )
     output = str(root / "records")
     listing = sources.from_folders(str(source))

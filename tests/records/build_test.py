@@ -4,24 +4,23 @@ import dataclasses
 import fcntl
 import json
 import os
-import shutil
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
 
-from records import audit, build, images, manifest, record_set, schema, sources, tfrecord, writer
+from records import build, images, plan, record_set, schema, sources, staging, writer
 from tests import fakes
 
 OPTIONS = build.BuildOptions(policy=images.ImagePolicy(size=16))
 
 
-def make(source, output, options=OPTIONS, num_workers=1, **listing):
-    found = sources.from_folders(str(source), **listing)
-    return build.build(found, str(output), options, num_workers=num_workers, show_progress=False)
+def make(source, output, options=OPTIONS, num_workers=1, exclude=(), **how):
+    found = sources.from_folders(str(source), exclude=exclude)
+    return build.build(
+        found, str(output), options, num_workers=num_workers, show_progress=False, **how
+    )
 
 
 def contents(folder):
@@ -57,7 +56,7 @@ def test_every_file_is_accounted_for(dirty_tree, tmp_path):
     lines = (tmp_path / "out" / "rejects.jsonl").read_text("utf-8").splitlines()
     reasons = {json.loads(line)["key"]: json.loads(line)["reason"] for line in lines}
     assert reasons == {
-        "notes.txt": "outside_class_folders",
+        "notes.txt": "no_label",
         "unworn/empty.jpg": "empty",
         "unworn/page.html": "not_an_image",
         "worn 쓴/.hidden": "hidden",
@@ -123,56 +122,92 @@ def test_a_second_build_of_the_same_set_does_nothing(dirty_tree, tmp_path):
     assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
 
 
+def seeded(seed):
+    return dataclasses.replace(OPTIONS, splits=plan.SplitOptions(seed=seed))
+
+
 def test_another_set_into_the_same_folder_is_refused(dirty_tree, tmp_path):
     make(dirty_tree, tmp_path / "out")
-    other = dataclasses.replace(OPTIONS, seed=1)
     with pytest.raises(writer.BuildError, match="seed is 0, wanted 1"):
-        make(dirty_tree, tmp_path / "out", other)
+        make(dirty_tree, tmp_path / "out", seeded(1))
     with pytest.raises(writer.BuildError, match="the source images differ"):
         make(dirty_tree, tmp_path / "out", exclude=["*/000.png"])
+    assert not (tmp_path / "out.building").exists()
+
+
+def test_a_set_is_replaced_in_one_step_when_that_is_asked_for(dirty_tree, tmp_path):
+    output = tmp_path / "out"
+    make(dirty_tree, output)
+    before = output.stat().st_ino
+    make(dirty_tree, output, seeded(1), replace=True)
+    make(dirty_tree, tmp_path / "other", seeded(1))
+    assert contents(output) == contents(tmp_path / "other") and output.stat().st_ino != before
+    assert not (tmp_path / "out.building").exists()
+
+
+def test_a_link_to_a_folder_stays_a_link(dirty_tree, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    make(dirty_tree, tmp_path / "out")
+    assert (tmp_path / "out").is_symlink() and (tmp_path / "real/manifest.json").exists()
 
 
 @pytest.mark.parametrize("name", ["thesis.doc", "train-00000-of-00001.tfrecord", "rejects.jsonl"])
-def test_a_folder_with_files_of_others_is_refused_and_left_alone(dirty_tree, tmp_path, name):
-    fakes.tree(tmp_path / "out", {name: b"x"})
-    with pytest.raises(writer.BuildError, match=f"holds '{name}' and is no unfinished build"):
-        make(dirty_tree, tmp_path / "out")
-    assert contents(tmp_path / "out") == {name: b"x"}
+@pytest.mark.parametrize("folder", ["out", "out.building"])
+def test_a_folder_with_files_of_others_is_refused_and_left_alone(
+    dirty_tree, tmp_path, name, folder
+):
+    fakes.tree(tmp_path / folder, {name: b"x"})
+    with pytest.raises(writer.BuildError, match=f"holds '{name}' and (is no record set|was not)"):
+        make(dirty_tree, tmp_path / "out", replace=True)
+    assert contents(tmp_path / folder) == {name: b"x"}
 
 
-def test_an_unfinished_build_with_a_file_of_others_is_left_alone(dirty_tree, tmp_path):
-    left = {".tmp-build": b"", "train-00000-of-00001.tfrecord": b"x", "z.doc": b"x"}
-    fakes.tree(tmp_path / "out", left)
-    with pytest.raises(writer.BuildError, match=r"holds 'z\.doc'"):
-        make(dirty_tree, tmp_path / "out")
-    assert contents(tmp_path / "out") == left
+def test_files_of_others_in_a_set_are_not_replaced(dirty_tree, tmp_path):
+    make(dirty_tree, tmp_path / "out")
+    fakes.tree(tmp_path / "out", {"thesis.doc": b"x"})
+    with pytest.raises(writer.BuildError, match=r"holds 'thesis\.doc', which is no part"):
+        make(dirty_tree, tmp_path / "out", seeded(1), replace=True)
 
 
 def test_two_builds_do_not_write_into_one_folder(dirty_tree, tmp_path):
     make(dirty_tree, tmp_path / "whole")
-    fakes.tree(tmp_path / "out", {".tmp-build": b""})
-    with open(tmp_path / "out/.tmp-build") as marker:
-        fcntl.flock(marker, fcntl.LOCK_EX)
-        with pytest.raises(writer.BuildError, match="another build is writing into"):
-            make(dirty_tree, tmp_path / "out")
-    make(dirty_tree, tmp_path / "out")
+    working = tmp_path / "out.building"
+    fakes.tree(working, {"build.json": b'{"pid": 7, "host": "there", "settings": {}}'})
+    descriptor = os.open(working, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with pytest.raises(writer.BuildError, match=r"another build is writing .* process 7 on there"):
+        make(dirty_tree, tmp_path / "out")
+    os.close(descriptor)
+    make(dirty_tree, tmp_path / "out", restart=True)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_a_build_that_ended_between_the_look_and_the_lock_is_left_alone(
-    dirty_tree, tmp_path, monkeypatch
-):
-    output = tmp_path / "out"
-    fakes.tree(output, {".tmp-build": b"", "train-00000-of-00001.tfrecord": b"finished"})
+def test_a_build_that_ended_while_we_waited_for_its_lock_is_seen(dirty_tree, tmp_path, monkeypatch):
+    working = tmp_path / "out.building"
+    working.mkdir()
+    flock = fcntl.flock
 
-    def lock(*_):  # the other build ends just now
-        (output / ".tmp-build").unlink()
-        (output / manifest.FILE_NAME).write_bytes(b"finished")
+    def lock(*arguments):  # the other build ends just now and takes its folder away
+        monkeypatch.setattr(staging.fcntl, "flock", flock)
+        working.rmdir()
+        return flock(*arguments)
 
-    monkeypatch.setattr(build.fcntl, "flock", lock)
-    with pytest.raises(writer.BuildError, match="another build has just ended in"):
-        make(dirty_tree, output)
-    assert (output / "train-00000-of-00001.tfrecord").read_bytes() == b"finished"
+    monkeypatch.setattr(staging.fcntl, "flock", lock)
+    make(dirty_tree, tmp_path / "out")
+    assert record_set.open_set(str(tmp_path / "out"))
+
+
+def test_an_unfinished_build_of_other_pixels_is_not_thrown_away_unasked(dirty_tree, tmp_path):
+    options = dataclasses.replace(OPTIONS, splits=plan.SplitOptions(on_conflict="refuse"))
+    with pytest.raises(writer.BuildError, match="1 times equal bytes have different labels"):
+        make(dirty_tree, tmp_path / "out", options)
+    larger = dataclasses.replace(options, policy=images.ImagePolicy(size=17))
+    with pytest.raises(writer.BuildError, match=r"unfinished build .*\(image_size is 16, wanted 17\)"):
+        make(dirty_tree, tmp_path / "out", larger)
+    assert make(dirty_tree, tmp_path / "out").resumed == (1, 4)  # only the splits are others now
+    make(dirty_tree, tmp_path / "whole")
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
 def test_a_finished_set_that_lost_a_file_is_not_called_there(dirty_tree, tmp_path):
@@ -197,13 +232,6 @@ def test_class_names_that_are_not_utf8_survive(tmp_path):
     assert shown.returncode == 0 and "caf\\udce9" in shown.stdout
 
 
-def test_a_tree_that_cannot_be_read_is_one_error(tmp_path, monkeypatch):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 3})
-    monkeypatch.setattr(writer, "content_digests", lambda images, **_: [None] * len(images))
-    with pytest.raises(writer.BuildError, match="none of 3 files can be read"):
-        make(root, tmp_path / "out")
-
-
 def test_nothing_usable_is_an_error_that_names_a_file(tmp_path):
     fakes.tree(tmp_path / "tree", {"a/1.jpg": b"x", "b/2.jpg": b""})
     with pytest.raises(
@@ -212,14 +240,15 @@ def test_nothing_usable_is_an_error_that_names_a_file(tmp_path):
         make(tmp_path / "tree", tmp_path / "out")
 
 
-def test_a_file_that_changes_between_the_readings_stays_out(tmp_path, monkeypatch):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 3})
-    path = str(root / "a/001.png")
-    image = sources.SourceImage("a/001.png", path, "a")
-    entry = writer.Entry(image, 0, b"digest of what was there before")
-    job = writer.ShardJob(str(tmp_path / "shard"), (entry,), OPTIONS.policy)
-    result = writer.write_shard(job, lambda count: None)
-    assert result.shard is None and result.rejects[0].reason == "changed_during_build"
+def test_a_file_that_went_away_after_the_listing_is_named(tmp_path):
+    root = fakes.class_tree(tmp_path / "tree", {"a": 9})
+    listing = sources.from_folders(str(root))
+    (root / "a/001.png").unlink()
+    os.mkfifo(root / "a/001.png")
+    (root / "a/002.png").unlink()
+    build.build(listing, str(tmp_path / "out"), OPTIONS, num_workers=1, show_progress=False)
+    found = {r.key: r.reason for r in writer.read_rejects(str(tmp_path / "out"))}
+    assert found == {"a/001.png": "not_a_regular_file", "a/002.png": "unreadable"}
 
 
 def test_a_plain_tensorflow_reader_reads_the_shards(dirty_tree, tmp_path):
@@ -236,106 +265,6 @@ def test_a_plain_tensorflow_reader_reads_the_shards(dirty_tree, tmp_path):
     assert {len(item["image"].numpy()) for item in parsed} == {16 * 16 * 3}
 
 
-def written(output):
-    return [*output.glob("*.tfrecord"), *output.glob("*.npz")] if output.exists() else []
-
-
-def test_killed_while_writing_leaves_no_set_and_builds_equal(tmp_path):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 700, "b": 700}, size=64)
-    whole = tmp_path / "whole"
-    make(root, whole)
-    num_files = len(written(whole))
-    assert num_files == 12  # shards and indexes: that many moments to kill at
-    output = tmp_path / "out"
-    arguments = (f"--source={root}", f"--output={output}", "--image_size=16", "--num_workers=1")
-    command = [sys.executable, "-m", "records.build_main", *arguments]
-    killed_at = []
-    for wanted in (12, 11, 10, 9, 8, 6, 4, 2, 1):
-        shutil.rmtree(output, ignore_errors=True)
-        process = subprocess.Popen(command, cwd=fakes.ROOT, stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(written(output)) < wanted:
-            os.sched_yield()
-        workers = workers_of(process.pid)
-        process.kill()
-        process.wait()
-        deadline = time.monotonic() + 10
-        while any(alive(worker) for worker in workers) and time.monotonic() < deadline:
-            os.sched_yield()
-        assert not any(alive(worker) for worker in workers)
-        if (output / manifest.FILE_NAME).exists():  # it was faster: then the set must be whole
-            assert record_set.open_set(str(output)) and not audit.verify(str(output))
-            continue
-        killed_at.append(len(written(output)))
-        for shard in output.glob("*.tfrecord"):
-            assert all(isinstance(item, bytes) for _, item in tfrecord.scan(shard.read_bytes()))
-    assert len(killed_at) >= 3 and max(killed_at) >= 4, killed_at
-    assert subprocess.run(command, cwd=fakes.ROOT, capture_output=True).returncode == 0
-    assert contents(output).keys() - {".tmp-build"} == contents(whole).keys()
-    for name, data in contents(whole).items():
-        assert (output / name).read_bytes() == data
-
-
-def test_a_killed_worker_is_an_error_and_not_a_hang(tmp_path):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 1500, "b": 1500})
-    command = [sys.executable, "-m", "records.build_main", f"--source={root}", "--num_workers=2"]
-    process = subprocess.Popen(
-        [*command, f"--output={tmp_path / 'out'}", "--image_size=512"],
-        cwd=fakes.ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (victims := workers_of(process.pid)):
-        os.sched_yield()
-    os.kill(victims[0], signal.SIGKILL)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1 and f"process {victims[0]} ended by SIGKILL" in errors
-    assert not (tmp_path / "out" / manifest.FILE_NAME).exists()
-
-
-def test_ctrl_c_stops_with_one_line_and_130(tmp_path):
-    root = fakes.class_tree(tmp_path / "tree", {"a": 700, "b": 700})
-    output = tmp_path / "out"
-    command = [sys.executable, "-m", "records.build_main", f"--source={root}", "--num_workers=2"]
-    process = subprocess.Popen(
-        [*command, f"--output={output}", "--image_size=256"],
-        cwd=fakes.ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while process.poll() is None and not written(output):
-        os.sched_yield()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "build_main.py: error: stopped; the same command starts again\n"
-    assert not (output / manifest.FILE_NAME).exists()
-
-
-def alive(process):
-    """Whether a process runs; one that has ended but was not waited for does not."""
-    try:
-        with open(f"/proc/{process}/stat") as stat:
-            return stat.read().rsplit(") ", 1)[1][0] not in "ZX"
-    except OSError:
-        return False
-
-
-def workers_of(parent):
-    """Returns the processes below `parent` that decode images."""
-    found = []
-    for name in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{name}/stat") as stat, open(f"/proc/{name}/cmdline") as line:
-                is_child = stat.read().rsplit(") ", 1)[1].split()[1] == str(parent)
-                if is_child and "spawn_main" in line.read():
-                    found.append(int(name))
-        except (OSError, IndexError):
-            continue
-    return found
-
-
 def test_build_workers_do_not_load_tensorflow():
     code = "import sys, records.build_main; print('tensorflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=fakes.ROOT, capture_output=True)
@@ -348,7 +277,7 @@ def test_records_name_group_and_domain(tmp_path):
     (tmp_path / "labels.csv").write_text("path,label,group,domain\n" + rows, "utf-8")
     listing = sources.from_csv(str(tmp_path / "tree"), str(tmp_path / "labels.csv"))
     ratios = {"train": 0.5, "test": 0.5}
-    options = dataclasses.replace(OPTIONS, ratios=ratios)
+    options = dataclasses.replace(OPTIONS, splits=plan.SplitOptions(ratios))
     build.build(listing, str(tmp_path / "out"), options, num_workers=1, show_progress=False)
     opened = record_set.open_set(str(tmp_path / "out"))
     assert opened.manifest.domains == ("손",)

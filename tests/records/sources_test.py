@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from records import sources
+from records import labels, sources, trees
 from tests import fakes
 
 PNG = fakes.encoded(fakes.pixels(0))
@@ -27,7 +27,7 @@ def test_folders_name_the_class(tmp_path):
         ("고양이/사진 1.png", "고양이"),
     ]
     assert {(e.key, e.label, e.reason) for e in listing.excluded} == {
-        ("ORIGIN.txt", "", "outside_class_folders"),
+        ("ORIGIN.txt", "", "no_label"),
         ("dog/.hidden.png", "dog", "hidden"),
         ("dog/Thumbs.db", "dog", "hidden"),
     }
@@ -71,13 +71,13 @@ def test_a_class_folder_that_is_a_link_is_refused(tmp_path):
     with pytest.raises(sources.SourceError, match="class folder 'b' is a link to a folder"):
         sources.from_folders(str(tmp_path / "tree"))
     listing = sources.from_folders(str(tmp_path / "tree"), exclude=["b"])
-    assert listing.excluded == (sources.Exclusion("b", "", "excluded_by_pattern"),)
+    assert listing.excluded == (sources.Exclusion("b", "", "excluded_by_pattern", "b"),)
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"stray.PNG": PNG, "a/1.png": PNG}, "'stray.PNG' lies in"),
+        ({"stray.PNG": PNG, "a/1.png": PNG}, "'stray.PNG': the rule .folder. does not say its class"),
         ({"readme.txt": b"x"}, r"no image found in .* \(1 files left out\)"),
     ],
 )
@@ -88,11 +88,11 @@ def test_trees_that_say_no_label_are_refused(tmp_path, files, message):
 
 
 def test_a_missing_folder_is_refused():
-    with pytest.raises(sources.SourceError, match="must be a folder, got 'nowhere'"):
+    with pytest.raises(trees.TreeError, match="must be a folder, a zip or a tar, got 'nowhere'"):
         sources.from_folders("nowhere")
 
 
-def csv_listing(tmp_path, text, encoding="utf-8-sig", **arguments):
+def csv_listing(tmp_path, text, encoding="", **arguments):
     fakes.tree(tmp_path / "tree", {"a/1.png": PNG, "b 한/2.png": PNG, "left.txt": b""})
     (tmp_path / "labels.csv").write_bytes(text.encode("utf-8") if isinstance(text, str) else text)
     return sources.from_csv(
@@ -111,7 +111,7 @@ def test_csv_names_label_group_and_domain(tmp_path):
 
 
 def test_a_column_that_was_named_must_be_there(tmp_path):
-    columns = sources.CsvColumns(group="gruop", required=("gruop",))
+    columns = labels.CsvColumns(group="gruop", required=("gruop",))
     with pytest.raises(sources.SourceError, match="no column 'gruop'"):
         csv_listing(tmp_path, "path,label,group\na/1.png,O,p\n", columns=columns)
 

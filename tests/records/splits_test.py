@@ -10,7 +10,7 @@ RATIOS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 def assigned(labels, groups=None, ratios=RATIOS, seed=0):
     keys = [b"%d" % i for i in range(len(labels))]
-    numbers = np.arange(len(labels)) if groups is None else splits.merge_groups(groups)
+    numbers = np.arange(len(labels)) if groups is None else splits.merge_groups(np.array(groups))
     return splits.assign(np.array(labels), numbers, keys, ratios, seed=seed)
 
 
@@ -68,8 +68,8 @@ def test_another_seed_is_another_split():
 
 
 def test_merge_groups_joins_over_any_membership():
-    given = ["a", "a", None, None, "b", None]
-    digests = [1, 2, 2, 3, 4, 5]
+    given = np.array([0, 0, -1, -1, 1, -1])
+    digests = np.array([1, 2, 2, 3, 4, 5])
     numbers = splits.merge_groups(given, digests)
     assert numbers.tolist() == [0, 0, 0, 3, 4, 5]  # 0-1 by group, 1-2 by content
 
@@ -94,11 +94,13 @@ def test_groups_of_one_class_do_not_starve_a_split():
         ("train", "name=share"),
         ("train=0.5,train=0.5", "distinct"),
         ("train=many", "must be a number, got 'many'"),
+        ("folds=2.5", "must be whole"),
+        ("folds=1", "at least 2 folds, got 1"),
     ],
 )
 def test_text_that_is_no_list_of_shares_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        splits.parse_ratios(text)
+        splits.parse(text)
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,33 @@ def test_text_that_is_no_list_of_shares_is_refused(text, message):
 def test_wrong_ratios_are_refused(ratios, message):
     with pytest.raises(ValueError, match=message):
         splits.check_ratios(ratios)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("train=0.7, test=0.3", (False, {"train": 0.7, "test": 0.3})),
+        ("folds=4", (False, {f"fold_{n}": 0.25 for n in range(4)})),
+        ("given", (True, {})),
+        ("given,validation=0.1", (True, {"validation": 0.1})),
+    ],
+)
+def test_splits_as_text(text, expected):
+    assert splits.parse(text) == expected
+
+
+def test_shares_of_a_given_split_leave_something():
+    splits.check_ratios({"validation": 0.5}, whole=False)
+    with pytest.raises(ValueError, match="less than 1"):
+        splits.check_ratios({"validation": 0.5, "test": 0.5}, whole=False)
+
+
+def test_folds_are_disjoint_cover_all_and_keep_groups_and_classes():
+    rng = np.random.default_rng(0)
+    labels, groups = np.repeat([0, 0, 1], 400), rng.integers(0, 250, 1200)
+    folds = assigned(labels, groups.tolist(), ratios=splits.fold_ratios(10))
+    assert set(folds.tolist()) == set(range(10))
+    for group in set(groups.tolist()):
+        assert len(set(folds[groups == group].tolist())) == 1
+    for label, count in ((0, 80), (1, 40)):
+        np.testing.assert_allclose(np.bincount(folds[labels == label]), count, atol=6)

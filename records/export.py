@@ -1,0 +1,34 @@
+"""A record set in the forms that other tools read."""
+
+import os
+from collections.abc import Callable
+
+from records import archive, dali_folder, image_folder, outputs, record_set, tfds_folder
+
+# Each takes the set and a path that does not exist yet; `tar` makes a file of it.
+FORMATS: dict[str, Callable[[record_set.RecordSet, str], None]] = {
+    "tar": archive.write,
+    "folders": image_folder.write,
+    "tfds": tfds_folder.write,
+    "dali": dali_folder.write,
+}
+
+
+def export(opened: record_set.RecordSet, output: str, file_format: str) -> None:
+    """Writes a record set in one of `FORMATS`, whole or not at all.
+
+    Args:
+        opened: the set.
+        output: a new file, or a new or empty folder.
+        file_format: a name of `FORMATS`.
+
+    Raises:
+        OutputError: if there is something at `output`, or it lies inside the set.
+        DamagedRecordError: if a record that must be read is damaged.
+        ArchiveError: if a file of the set is not as its manifest says.
+    """
+    folder = os.path.realpath(opened.folder)
+    if os.path.commonpath([folder, os.path.realpath(output)]) == folder:
+        raise outputs.OutputError(f"{output} lies inside the record set")
+    with outputs.whole(output) as temporary:
+        FORMATS[file_format](opened, temporary)

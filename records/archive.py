@@ -119,9 +119,7 @@ def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _manifest(
-    file: BinaryIO, members: Mapping[str, tuple[int, int]]
-) -> manifest_lib.Manifest:
+def _manifest(file: BinaryIO, members: Mapping[str, tuple[int, int]]) -> manifest_lib.Manifest:
     if manifest_lib.FILE_NAME not in members:
         raise ArchiveError(f"{file.name} holds no {manifest_lib.FILE_NAME}, so no record set")
     start, size = members[manifest_lib.FILE_NAME]
@@ -133,9 +131,7 @@ def _manifest(
         raise manifest_lib.ManifestError(f"{file.name}: {error}") from None
 
 
-def _unpack(
-    file: BinaryIO, member: tuple[int, int], path: str, entry: manifest_lib.Shard
-) -> None:
+def _unpack(file: BinaryIO, member: tuple[int, int], path: str, entry: manifest_lib.Shard) -> None:
     start, size = member
     if size != entry.bytes:
         raise ArchiveError(f"{entry.file} has {size} bytes, the manifest says {entry.bytes}")
@@ -147,4 +143,3 @@ def _unpack(
             out.write(piece)
     if digest.hexdigest() != entry.sha256:
         raise ArchiveError(f"{entry.file}: its SHA-256 differs from the manifest's")
-

@@ -1,5 +1,6 @@
 """Does a record set still hold what was written? Every difference is named by file and record."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -57,26 +58,34 @@ def verify_sources(folder: str, sources: str) -> list[Fault]:
         sources: the folder or archive that it was built from.
 
     Raises:
-        ManifestError: if the record set or an index of it cannot be read.
+        ManifestError: if there is no readable manifest.
         TreeError: if there are no such sources.
     """
-    opened = record_set_lib.open_set(folder)
-    tree = trees.open_tree(sources)
+    manifest = manifest_lib.load(folder)
+    opened, tree = record_set_lib.RecordSet(folder, manifest), trees.open_tree(sources)
+    faults = []
+    for split in manifest.splits:
+        with contextlib.suppress(manifest_lib.ManifestError):  # `verify` says it
+            faults += list(_source_faults(opened, split, tree))
+    return faults
+
+
+def _source_faults(
+    opened: record_set_lib.RecordSet, split: str, tree: trees.Tree
+) -> Iterator[Fault]:
+    index = opened.index(split)
     is_cropped = bool(opened.manifest.settings.get("boxes"))
     digests: dict[str, bytes | str] = {}  # of a file, or why it cannot be read
-    faults = []
-    for split in opened.manifest.splits:
-        index = opened.index(split)
-        for row in range(len(index)):
-            key = index.key(row)
-            file = trees.file_key(key) if is_cropped else key
-            if file not in digests:
-                digests[file] = _source_digest(tree, file)
-            found = digests[file]
-            if found != index.source_sha256[row].tobytes():
-                what = found if isinstance(found, str) else "its SHA-256 differs from the index's"
-                faults.append(Fault(sources, f"{split}: {what}", row, key))
-    return faults
+    for row in range(len(index)):
+        key = index.key(row)
+        file = trees.file_key(key) if is_cropped else key
+        if file not in digests:
+            digests[file] = _source_digest(tree, file)
+        found = digests[file]
+        if isinstance(found, str):
+            yield Fault(tree.path, f"{split}: {found}", row, key)
+        elif found != index.source_sha256[row].tobytes():
+            yield Fault(tree.path, f"{split}: its SHA-256 differs from the index's", row, key)
 
 
 def _source_digest(tree: trees.Tree, file: str) -> bytes | str:
@@ -154,11 +163,10 @@ def _opened(path: str) -> BinaryIO:
         OSError: if it is none or cannot be read.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    file = open(descriptor, "rb", buffering=0)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        file.close()
+        os.close(descriptor)
         raise OSError(0, "not a regular file", path)
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def _file_fault(folder: str, shard: manifest_lib.Shard) -> str:

@@ -118,8 +118,9 @@ def build(
     staging.check_output(output, replace=replace)
     existing = None if replace else _existing_set(output, options.settings(listing))
     os.makedirs(os.path.dirname(output), exist_ok=True)
-    crew = workers.Crew(num_workers)
-    with staging.held(output, options.pixel_settings(), restart=restart) as folder, crew:
+    pixels = options.pixel_settings()
+    # The crew first: a worker that was forked under the lock would hold it, too.
+    with workers.Crew(num_workers) as crew, staging.held(output, pixels, restart=restart) as folder:
         if existing:
             _check_sources(output, existing, _sources_sha256(listing, crew, options, show_progress))
             return Built(existing, fresh=False)

@@ -42,6 +42,12 @@ class Comparison:
     rows: dict[str, list[bytes]]
     same_files: bool
 
+    @property
+    def only_bytes_differ(self) -> bool:
+        """Whether nothing differs but the files: the order of rows, their groups, the rejects."""
+        lists = (self.settings, self.added, self.removed, self.renumbered, self.counts)
+        return not self.same_files and not any((*lists, *self.rows.values()))
+
 
 @dataclasses.dataclass(frozen=True)
 class _Row:

@@ -9,6 +9,7 @@ a digest.
 import csv
 import hashlib
 import os
+from typing import Any
 
 from records import images, record_set
 
@@ -31,13 +32,13 @@ def write(opened: record_set.RecordSet, folder: str) -> None:
     os.mkdir(folder)
     path = os.path.join(folder, INDEX_NAME)
     with open(path, "w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        table = csv.writer(file, lineterminator="\n")
+        table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(COLUMNS)
         for split in opened.manifest.splits:
             _write_split(opened, split, folder, table)
 
 
-def _write_split(opened: record_set.RecordSet, split: str, folder: str, table: object) -> None:
+def _write_split(opened: record_set.RecordSet, split: str, folder: str, table: Any) -> None:
     info, index = opened.manifest, opened.index(split)
     places = [f"{split}/{escaped(os.fsencode(name))}" for name in info.class_names]
     for place in places:

@@ -36,7 +36,7 @@ ENCODINGS = ("raw", "png", "jpeg")
 FILTER = Image.Resampling.BICUBIC
 BACKGROUND = (255, 255, 255)
 MAX_FILE_BYTES = 256 << 20  # 256 MiB
-MAX_METADATA_BYTES = 16 << 20  # 16 MiB: profiles, EXIF, texts and the like of one file
+MAX_METADATA_BYTES = 8 << 20  # 8 MiB: profiles, EXIF, texts and the like of one file
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
@@ -200,9 +200,10 @@ class _Tiff(TiffImagePlugin.TiffImageFile):
         if size > _SMALL_FILE // 2:
             raise ImageError("metadata_too_large", f"{size} bytes that say where strips begin")
         super()._setup()
+        self._size = self._tile_size  # as stored: the small picture will be rotated
 
     def load_end(self) -> None:
-        self._size = self._tile_size  # as stored: the small picture will be rotated
+        pass
 
 
 _TIFF_OFFSETS = (273, 324)  # of strips, of tiles
@@ -330,6 +331,8 @@ def _png_metadata(data: bytes) -> int:
         if size > MAX_METADATA_BYTES or blocks > _MAX_PNG_BLOCKS:
             limits = f"limits {_mib(MAX_METADATA_BYTES)} and {_MAX_PNG_BLOCKS}"
             raise ImageError("metadata_too_large", f"{_mib(size)} in {blocks} blocks, {limits}")
+        if kind == b"IEND":
+            break
         at += length + 4
     return size
 

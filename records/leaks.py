@@ -45,9 +45,9 @@ def findings(
 ) -> Iterator[Finding]:
     """Yields what is wrong with the splits and labels of a set, in pairs of rows.
 
-    Of more than two equal images, and of a group, each is held against the next, so a kind is found
-    if it is there, and n rows never give more than n pairs. The same goes for near duplicates as
-    far as `near_duplicates.batches` says.
+    Of equal images, and of a group, each row that has a counterpart in another split is named with
+    the first such, so n rows never give more than n pairs. Of near duplicates all pairs are named,
+    where rows of one thumbnail, split and class stand for each other.
 
     Args:
         opened: the set; all its pixels are read.
@@ -59,14 +59,13 @@ def findings(
         ValueError: if the distance is out of range.
     """
     rows = _Rows(opened)
-    files = _neighbours(rows.source)
-    yield from rows.findings("equal_across_splits", files[rows.differ(rows.split, files)])
-    groups = _neighbours(np.stack([rows.group], axis=1).view(np.uint8))
-    yield from rows.findings("group_across_splits", groups[rows.differ(rows.split, groups)])
-    contents = _neighbours(rows.content)
-    yield from rows.findings("equal_labels_differ", contents[rows.differ(rows.label, contents)])
+    group = rows.group[:, None].view(np.uint8)
+    yield from rows.findings("equal_across_splits", _counterparts(rows.source, rows.split))
+    yield from rows.findings("group_across_splits", _counterparts(group, rows.split))
+    yield from rows.findings("equal_labels_differ", _counterparts(rows.content, rows.label))
     prints = np.concatenate([_fingerprints(opened, name) for name in opened.manifest.splits])
-    for pairs in near_duplicates.batches(prints, distance):
+    kinds = rows.split * len(opened.manifest.class_names) + rows.label
+    for pairs in near_duplicates.batches(prints, distance, kinds):
         # Equal files were named already.
         pairs = pairs[rows.differ(rows.content, pairs)]
         yield from rows.findings("near_across_splits", pairs[rows.differ(rows.split, pairs)])
@@ -113,14 +112,27 @@ def _numbered(values: list[bytes]) -> np.ndarray:
     return np.array(column, np.int64).reshape(-1, 1).view(np.uint8)
 
 
-def _neighbours(column: np.ndarray) -> np.ndarray:
-    """Returns int64 [m, 2]: each row with the next that has the same bytes in `column`."""
+def _counterparts(column: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Returns int64 [m, 2]: each row with the first that has the same bytes but is of another kind.
+
+    Args:
+        column: uint8 [n, bytes].
+        kind: int [n].
+    """
     if not len(column):
         return np.empty((0, 2), np.int64)
     whole = np.ascontiguousarray(column).view(f"V{column.shape[1]}").ravel()
     order = np.argsort(whole, kind="stable")
-    same = whole[order[1:]] == whole[order[:-1]]
-    return np.stack([order[:-1][same], order[1:][same]], axis=1)
+    begins = np.concatenate([[True], whole[order[1:]] != whole[order[:-1]]])
+    starts, run = np.flatnonzero(begins), np.cumsum(begins) - 1
+    first = order[starts][run]
+    is_other = kind[order] != kind[first]
+    places = np.where(is_other, np.arange(len(order)), len(order))
+    first_other = np.minimum.reduceat(places, starts)[run]
+    others = np.stack([first, order], axis=1)[is_other]
+    alike = ~is_other & (first_other < len(order)) & (order != first)
+    likes = np.stack([order[alike], order[first_other[alike]]], axis=1)
+    return np.concatenate([others, likes])
 
 
 def _fingerprints(opened: record_set.RecordSet, split: str) -> np.ndarray:

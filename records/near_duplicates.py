@@ -50,21 +50,27 @@ def fingerprints(images: np.ndarray) -> np.ndarray:
     return np.concatenate([np.empty((0, FINGERPRINT_BYTES), np.uint8), *cells])
 
 
-def batches(prints: np.ndarray, distance: float = DISTANCE) -> Iterator[np.ndarray]:
+def batches(
+    prints: np.ndarray, distance: float = DISTANCE, kinds: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """Yields the near duplicates in pieces, each int64 [m, 2], the smaller row number first.
 
-    Of several rows with one fingerprint each is paired with the next, and the first with all that
-    are near. So any two near rows are joined by a path of pairs, though n equal pictures do not
-    make n * n of them.
+    Of several rows with one fingerprint (and one kind) each is paired with the next, and the first
+    with all that are near. So any two near rows are joined by a path of pairs, though n equal
+    pictures do not make n * n of them.
 
     Args:
         prints: uint8 [n, FINGERPRINT_BYTES].
         distance: the largest that is near, at least 0 and below 1.
+        kinds: int64 [n], rows of different kinds do not stand for each other; None is one kind.
 
     Raises:
         ValueError: if the distance is out of range or the fingerprints have another shape.
     """
-    firsts, equal = _equal_pairs(_checked(prints, distance))
+    marks = _checked(prints, distance)
+    if kinds is not None:
+        marks = np.hstack([prints, np.ascontiguousarray(kinds)[:, None].view(np.uint8)])
+    firsts, equal = _equal_pairs(marks)
     yield equal
     vectors = _Vectors(prints[firsts])
     for candidates in _candidates(vectors, distance):
@@ -222,7 +228,7 @@ def _candidates(
             if are_one is not None and are_one(rows):
                 continue
             near = left[start:stop] @ right[at : min(at + _COLUMNS, end)].T >= least
-            found = np.argwhere(near) + (start, at)
+            found = np.argwhere(near) + np.array([start, at])
             found = order[found[found[:, 0] < found[:, 1]]]
             for piece in range(0, len(found), _PAIRS):
                 yield found[piece : piece + _PAIRS]

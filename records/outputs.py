@@ -34,11 +34,11 @@ def whole(output: str) -> Iterator[str]:
     _remove(temporary)
     try:
         yield temporary
-        _sync_below(temporary)
+        os.sync()  # one call, where a file at a time would take a minute for a tree of images
         if os.path.isdir(output) and not os.path.isdir(temporary):
             os.rmdir(output)
         os.rename(temporary, output)
-        _sync(parent)
+        files.sync(parent)
     finally:
         _remove(temporary)
 
@@ -60,21 +60,3 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
     elif os.path.lexists(path):
         os.remove(path)
-
-
-def _sync_below(path: str) -> None:
-    """Waits until a file, or a folder and all below it, would survive a power cut."""
-    if os.path.isfile(path):
-        _sync(path)
-    for folder, _, names in os.walk(path):
-        for name in names:
-            _sync(os.path.join(folder, name))
-        _sync(folder)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

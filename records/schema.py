@@ -8,6 +8,7 @@ format: https://protobuf.dev/programming-guides/encoding/.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 
 CHANNELS = 3
@@ -59,12 +60,22 @@ def decode(payload: bytes) -> Example:
 
 
 def _entries(example: Example) -> Iterator[bytes]:
-    yield _bytes_feature("domain", example.domain)
-    yield _bytes_feature("group", example.group)
+    yield _repeated("domain", example.domain)
+    yield _repeated("group", example.group)
     yield _bytes_feature("key", example.key)
-    # Feature.int64_list is field 3; its values are packed.
-    yield _feature("label", _field(3, _field(1, _varint(example.label))))
+    yield _label_feature(example.label)
     yield _bytes_feature("image", example.image)
+
+
+@functools.lru_cache(1 << 12)
+def _repeated(name: str, value: bytes) -> bytes:
+    return _bytes_feature(name, value)
+
+
+@functools.lru_cache(1 << 12)
+def _label_feature(label: int) -> bytes:
+    # Feature.int64_list is field 3; its values are packed.
+    return _feature("label", _field(3, _field(1, _varint(label))))
 
 
 def _bytes_feature(name: str, value: bytes) -> bytes:
@@ -79,6 +90,7 @@ def _field(number: int, value: bytes) -> bytes:
     return _varint(number << 3 | 2) + _varint(len(value)) + value
 
 
+@functools.lru_cache(1 << 12)  # the same few lengths and tags stand in every record
 def _varint(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:

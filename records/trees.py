@@ -242,7 +242,7 @@ def _tar_files(archive: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[b
         archive.members = []  # type: ignore[attr-defined]
         if member.isdir():
             continue
-        if member.offset_data > archive_bytes * _MAX_RATIO:
+        if member.offset_data + member.size > archive_bytes * _MAX_RATIO:
             raise TreeError(
                 f"unpacks to more than {_MAX_RATIO} times its {archive_bytes} bytes, at"
                 f" {member.name!r}"

@@ -11,6 +11,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing import connection
@@ -39,8 +40,11 @@ class Crew:
         self._processes: dict[Any, Any] = {}  # by pipe
 
     def __enter__(self) -> "Crew":
+        # A fork is there at once, a fresh Python takes 0.2 s; but with threads about, as TensorFlow
+        # has, a fork may stand still for ever.
+        alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
         for _ in range(self._size):
-            self._start()
+            self._start("fork" if alone else "spawn")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -112,8 +116,8 @@ class Crew:
                         hand_out(pipe, next(waiting, None))
         return [results[index] for index in range(len(results))]
 
-    def _start(self) -> Any:
-        context = multiprocessing.get_context("spawn")
+    def _start(self, method: str = "spawn") -> Any:
+        context: Any = multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
         with _interrupts_ignored():  # inherited: the parent decides what Ctrl-C means

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from records import audit, build, images, manifest, plan, record_set, sources
+from records import audit, build, images, manifest, plan, record_set, sources, writer
 from tests import fakes
 
 SIZE = 16
@@ -232,6 +232,18 @@ def test_a_killed_worker_is_replaced(larger, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
+    root = fakes.class_tree(tmp_path / "tree", {"a": 40, "b": 40})
+    fakes.tree(root, {"a/bad.png": b"DEADLY 1", "b/worse.png": b"DEADLY 2"})
+    inject = str(fakes.ROOT / "tests/faults/inject")
+    process = start(root, tmp_path / "out", PYTHONPATH=inject, FAULT_CRASH="DEADLY")
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 0, errors
+    found = {reject.key: reject.reason for reject in writer.read_rejects(str(tmp_path / "out"))}
+    assert found == {"a/bad.png": "crashed_decoder", "b/worse.png": "crashed_decoder"}
+    assert len(contents(tmp_path / "out")) >= 6
+
+
 def test_workers_end_with_the_build(larger, tmp_path):
     process = start(larger, tmp_path / "out")
     while process.poll() is None and not (victims := workers_of(process.pid)):
@@ -346,7 +358,7 @@ def workers_of(parent):
         try:
             with open(f"/proc/{name}/stat") as stat, open(f"/proc/{name}/cmdline") as line:
                 is_child = stat.read().rsplit(") ", 1)[1].split()[1] == str(parent)
-                if is_child and "spawn_main" in line.read():
+                if is_child and "resource_tracker" not in line.read():
                     found.append(int(name))
         except (OSError, IndexError):
             continue

@@ -1,14 +1,20 @@
-"""Damage of every kind, done to real shards, and what verify says of it."""
+"""Damage of every kind, done to real shards, and what verify says; leaks and label conflicts."""
 
+import dataclasses
+import os
 import random
 import re
 import shutil
+import subprocess
+import sys
+import zipfile
 
 import numpy as np
 import pytest
 
-from records import audit, manifest, record_set, tfrecord
+from records import audit, leaks, manifest, record_set, schema, sharding, tfrecord
 from tests import fakes
+from tests.records import made
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +127,7 @@ def test_any_flipped_bit_names_its_record_and_no_other(records):
     [
         (None, "manifest.json is missing"),
         ("{", "is damaged"),
-        ('{"format_version": 99}', "format_version must be 1, got 99"),
+        ('{"format_version": 99}', "format_version must lie in 1..2, got 99"),
         ({'"a"': '"A"'}, "its digest differs"),
         ({'"image_size": 8': '"image_size": 4'}, "its digest differs"),
         ("[]", "is damaged"),
@@ -160,52 +166,224 @@ def test_reading_a_damaged_row_names_it(records):
         opened.example("train", 0)
 
 
-def test_the_command_says_it_and_exits_with_1(records):
-    good = fakes.run_module("records.inspect_main", "verify", f"--records={records}")
-    assert good.returncode == 0 and "every byte is as written" in good.stdout
-    data = bytearray(first_shard(records).read_bytes())
-    data[60] ^= 1
-    first_shard(records).write_bytes(data)
-    bad = fakes.run_module("records.inspect_main", "verify", f"--records={records}")
-    assert bad.returncode == 1 and bad.stderr == ""
-    assert f"FAULT {first_shard(records).name}, record 0 (key" in bad.stdout
+# --- shards that mean harm, under digests that agree with them ---
+
+IMAGE = bytes(made.SIZE * made.SIZE * 3)
+RIGHT = schema.Example(key=b"a.png", label=0, image=IMAGE, domain=b"studio")
+SHARD = sharding.file_name("train", 0, 1)
 
 
-def test_show_lists_counts_and_rows(records):
-    shown = fakes.run_module("records.inspect_main", "show", f"--records={records}", "--rows=1")
-    assert shown.returncode == 0
-    assert re.search(r"^total +240 +80 +80$", shown.stdout, re.MULTILINE)
-    assert "train 0: " in shown.stdout
+def payload_of(**changes):
+    return schema.encode(dataclasses.replace(RIGHT, **changes))
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "message"),
-    [
-        (("verify",), 2, "--records must be given"),
-        (("polish", "--records=x"), 2, "name one of show, verify, got 'polish'"),
-        (("show", "--records=nowhere"), 2, "an existing folder, got 'nowhere'"),
-        (("show", "--records=."), 1, "no record set in '.'"),
-        (("show", "--records=.", "--rows=-1"), 2, "--rows must be at least 0, got -1"),
-        (("verify", "--records=.", "--rows=1"), 2, "belong to show"),
-        (("show", "--records=x", "--bogus"), 2, "Unknown command line flag 'bogus'"),
-    ],
-)
-def test_wrong_use_is_one_line(arguments, code, message):
-    done = fakes.run_module("records.inspect_main", *arguments)
-    assert done.returncode == code and message in done.stderr
-    assert "Traceback" not in done.stderr
+def claim(length):
+    """Returns a header with a right checksum that claims any length."""
+    size = length.to_bytes(8, "little")
+    return size + tfrecord.checksum(size).to_bytes(4, "little") + b"x" * 100
 
 
-def test_many_faults_of_a_file_are_cut_short(records):
-    first_shard(records).write_bytes(b"")
-    done = fakes.run_module("records.inspect_main", "verify", f"--records={records}")
-    assert done.returncode == 1 and len(done.stdout.splitlines()) == 22
-    assert ": and " in done.stdout.splitlines()[-2]
+def message(*values):
+    """Returns protobuf fields of number 1."""
+    return b"".join(b"\x0a" + bytes(varint(len(value))) + value for value in values)
 
 
-def test_output_cut_off_by_its_reader_is_no_error(records):
-    command = f"{fakes.sys.executable} -m records.inspect_main show --records={records} --rows=200"
-    done = fakes.subprocess.run(
-        f"{command} | head -1", shell=True, cwd=fakes.ROOT, capture_output=True, text=True
+def varint(value):
+    while value > 0x7F:
+        yield value & 0x7F | 0x80
+        value >>= 7
+    yield value
+
+
+HOSTILE_PAYLOADS = {  # a record that the index points to -> what is said of it
+    "another label": (payload_of(label=1), "has the label 1, the index says 0"),
+    "huge label": (payload_of(label=10**9), "has the label 1000000000"),
+    "negative label": (payload_of(label=2**64 - 1), "has the label"),
+    "another key": (payload_of(key=b"b.png"), "has the key 'b.png'"),
+    "another domain": (payload_of(domain=b"x"), "has the domain 'x', the index says 'studio'"),
+    "short image": (payload_of(image=IMAGE[:-1]), "191 bytes, not 8 x 8 x 3"),
+    "long image": (payload_of(image=IMAGE * 2), "384 bytes, not 8 x 8 x 3"),
+    "no image": (payload_of(image=b""), "0 bytes, not 8 x 8 x 3"),
+    "empty": (b"", "cannot be read"),
+    "no protobuf": (b"\xff" * 500, "cannot be read"),
+    "giant length": (b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", "a field claims"),
+    "giant inner length": (message(b"\x0a\xff\xff\xff\xff\x0f"), "a field claims"),
+    "endless varint": (b"\x80" * 500, "a varint is cut or too long"),
+    "empty features": (message(message(b"") * 1000), "cannot be read"),
+    "a million features": (message(b"\x0a\x00" * 1_000_000), "claims|is longer|cannot be read"),
+    "twice": (payload_of() + payload_of(), "must stand once, found 2 times"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_PAYLOADS)
+def test_a_wrong_record_is_named_though_all_digests_agree(tmp_path, case):
+    payload, said = HOSTILE_PAYLOADS[case]
+    made.record_set_of(tmp_path / "set", [made.Row(b"a.png", payload=payload)])
+    first = audit.verify(str(tmp_path / "set"))[0]
+    assert first.file == SHARD
+    assert re.search(said, first.what)
+
+
+@pytest.mark.parametrize("length", [2**40, 2**63, 2**64 - 1, 10_000])
+def test_a_record_that_claims_too_much_is_named(tmp_path, length):
+    made.record_set_of(tmp_path / "set", [made.Row(b"a.png")], shards={"train": claim(length)})
+    said = [str(fault) for fault in audit.verify(str(tmp_path / "set"))]
+    assert any(f"claims {length} bytes" in fault for fault in said) or "outside" in said[0]
+
+
+@pytest.mark.parametrize("label", [-1, 2, 10**9])
+def test_an_index_that_points_outside_is_refused(tmp_path, label):
+    made.record_set_of(tmp_path / "set", [made.Row(b"a"), made.Row(b"b")], labels=[0, label])
+    (fault,) = audit.verify(str(tmp_path / "set"))
+    assert fault.file == "train.index.npz"
+    assert fault.what == f"label of row 1 is {label}, there are 2"
+    with pytest.raises(manifest.ManifestError, match=f"label of row 1 is {label}"):
+        record_set.open_set(str(tmp_path / "set")).index("train")
+
+
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_an_encoded_image_that_cannot_be_decoded_is_named(tmp_path, encoding):
+    for number, image in enumerate((b"", b"no image", fakes.encoded(fakes.pixels(1, 9)))):
+        payload = payload_of(image=image)
+        folder = tmp_path / str(number)
+        made.record_set_of(folder, [made.Row(b"a.png", payload=payload)], encoding=encoding)
+        (fault,) = audit.verify(str(folder))
+        assert "cannot be read: damaged" in fault.what
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling", "pipe", "folder"])
+def test_what_is_no_regular_file_is_named_and_not_opened(records, kind):
+    path = first_shard(records)
+    data = path.read_bytes()
+    path.unlink()
+    if kind == "link":
+        (records.parent / "elsewhere").write_bytes(data)
+        path.symlink_to(records.parent / "elsewhere")
+    elif kind == "dangling":
+        path.symlink_to("/nowhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert faults(records) == [f"{path.name}: is not a regular file"]
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", ""])
+def test_a_manifest_cannot_point_out_of_its_folder(tmp_path, name):
+    opened = made.record_set_of(tmp_path / "set", [made.Row(b"a.png")])
+    rejects = dataclasses.replace(opened.manifest.rejects, file=name)
+    wrong = dataclasses.replace(opened.manifest, rejects=rejects)
+    (tmp_path / "set" / "manifest.json").write_bytes(manifest.to_json(wrong))
+    assert faults(tmp_path / "set")[0].endswith("is not the name of a file in this folder")
+
+
+def test_a_huge_shard_is_read_in_little_memory(tmp_path):
+    folder = tmp_path / "set"
+    made.record_set_of(folder, [made.Row(b"a.png")])
+    with open(folder / SHARD, "r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(claim(3 << 30))
+        file.truncate(4 << 30)  # 4 GiB, sparse
+    code = (
+        "import sys\nfrom records import audit\n"
+        "print([str(fault) for fault in audit.verify(sys.argv[1])])\n"
+        "print(open('/proc/self/status').read().partition('VmHWM:')[2].split()[0])"
     )
-    assert done.stderr == ""
+    command = [sys.executable, "-c", code, str(folder)]
+    done = subprocess.run(command, cwd=fakes.ROOT, capture_output=True, text=True, check=True)
+    said, kilobytes = done.stdout.splitlines()
+    assert "has 4294967296 bytes" in said and "claims 3221225472 bytes, at most" in said
+    assert int(kilobytes) < 300_000
+
+
+def test_a_shard_full_of_foreign_records_is_cut_short(tmp_path):
+    nonsense = tfrecord.frame(b"") * 100_000
+    made.record_set_of(tmp_path / "set", [made.Row(b"a.png")], shards={"train": nonsense})
+    found = audit.verify(str(tmp_path / "set"))
+    assert len(found) == 1001
+    assert found[-1].what == "has more faults; the rest of it was not looked at"
+
+
+# --- sources ---
+
+
+def test_changed_and_missing_sources_are_named(pristine, tmp_path):
+    source = shutil.copytree(pristine.parent / "source", tmp_path / "source")
+    assert audit.verify_sources(str(pristine), str(source)) == []
+    (source / "a" / "003.png").write_bytes(b"other")
+    (source / "b" / "007.png").unlink()
+    said = sorted(str(fault) for fault in audit.verify_sources(str(pristine), str(source)))
+    assert len(said) == 2
+    assert "(key 'a/003.png')" in said[0] and said[0].endswith("SHA-256 differs from the index's")
+    assert "(key 'b/007.png')" in said[1] and "unreadable" in said[1]
+
+
+def test_sources_may_lie_in_an_archive(pristine, tmp_path):
+    source = pristine.parent / "source"
+    with zipfile.ZipFile(tmp_path / "source.zip", "w") as archive:
+        for path in source.rglob("*.png"):
+            archive.write(path, path.relative_to(source))
+    assert audit.verify_sources(str(pristine), str(tmp_path / "source.zip")) == []
+
+
+# --- leaks ---
+
+
+def found(tmp_path, rows, **options):
+    """Returns (kind, key, key) of each finding, sorted."""
+    opened = made.record_set_of(tmp_path / "set", rows, **options)
+    return sorted(
+        (finding.kind, *sorted((finding.left.key, finding.right.key)))
+        for finding in leaks.findings(opened)
+    )
+
+
+def test_a_set_without_leaks_has_no_findings(tmp_path):
+    assert found(tmp_path, made.rows([b"%d" % number for number in range(50)])) == []
+
+
+def test_leaks_and_conflicts_are_found(tmp_path):
+    one, other = fakes.pixels(1, made.SIZE), fakes.pixels(2, made.SIZE)
+    near = (one // 2 + one // 2 + 1).astype(np.uint8)
+    rows = [
+        made.Row(b"same 1", image=other, source=b"x"),
+        made.Row(b"same 2", image=other, source=b"x", split="test", label=1),
+        made.Row(b"near 1", image=one),
+        made.Row(b"near 2", image=near, split="test"),
+        made.Row(b"near 3", image=one, label=1),
+        made.Row(b"group 1", group=99),
+        made.Row(b"group 2", group=99),
+        made.Row(b"group 3", group=99, split="test"),
+    ]
+    assert found(tmp_path, rows) == [
+        ("equal_across_splits", "same 1", "same 2"),
+        ("equal_labels_differ", "same 1", "same 2"),
+        ("group_across_splits", "group 1", "group 3"),
+        ("group_across_splits", "group 2", "group 3"),
+        ("near_across_splits", "near 1", "near 2"),
+        ("near_across_splits", "near 2", "near 3"),
+        ("near_labels_differ", "near 1", "near 3"),
+        ("near_labels_differ", "near 2", "near 3"),
+    ]
+
+
+def test_every_row_with_a_counterpart_elsewhere_is_named_once(tmp_path):
+    splits = ("train", "train", "test", "validation", "test")
+    rows = [made.Row(b"%d" % n, source=b"x", split=split) for n, split in enumerate(splits)]
+    opened = made.record_set_of(tmp_path / "set", [*rows, made.Row(b"alone")])
+    pairs = [(f.left.key, f.right.key) for f in leaks.findings(opened) if "equal" in f.kind]
+    assert sorted(pairs) == [("0", "2"), ("0", "3"), ("0", "4"), ("1", "2")]
+
+
+def test_two_crops_of_one_file_may_have_two_labels(tmp_path):
+    rows = [
+        made.Row(b"a.jpg#0,0,9,9", source=b"x", label=0),
+        made.Row(b"a.jpg#9,0,18,9", source=b"x", label=1),
+        made.Row(b"b.jpg#0,0,9,9", source=b"x", label=1),
+    ]
+    settings = {"boxes": True}
+    assert ("equal_labels_differ", "a.jpg#0,0,9,9", "b.jpg#0,0,9,9") in found(
+        tmp_path / "boxes", rows, settings=settings
+    )
+    assert len(found(tmp_path / "boxes 2", rows[:2], settings=settings)) == 0
+    assert len(found(tmp_path / "whole", rows[:2])) == 1

@@ -77,7 +77,10 @@ def test_a_class_folder_that_is_a_link_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"stray.PNG": PNG, "a/1.png": PNG}, "'stray.PNG': the rule .folder. does not say its class"),
+        (
+            {"stray.PNG": PNG, "a/1.png": PNG},
+            "'stray.PNG': the rule .folder. does not say its class",
+        ),
         ({"readme.txt": b"x"}, r"no image found in .* \(1 files left out\)"),
     ],
 )

@@ -2,9 +2,11 @@
 
 FAULT_AT is N, FAULT_LOG the file that counts the calls of all processes (a byte each), FAULT_KIND
 `kill` (the whole process group, before the call), or the name of an errno that the call raises.
+With FAULT_CRASH a process dies as a decoder with a bug does when it meets a file with that in it.
 """
 
 import errno
+import hashlib
 import os
 import signal
 
@@ -31,3 +33,13 @@ def _guarded(call):
 if _LOG:
     for _name in ("fsync", "rename", "replace"):
         setattr(os, _name, _guarded(getattr(os, _name)))
+
+if "FAULT_CRASH" in os.environ:
+    _sha256 = hashlib.sha256
+
+    def _crashing(data=b"", **named):
+        if os.environ["FAULT_CRASH"].encode() in bytes(data):
+            os.abort()
+        return _sha256(data, **named)
+
+    hashlib.sha256 = _crashing

@@ -18,6 +18,7 @@ from records import record_set as record_set_lib
 _MOST_FAULTS = 1000  # of one shard; a shard full of nonsense would be named for ever
 _WINDOW = 8 << 20  # 8 MiB of a shard are looked at together
 _MOST_IMAGE = 4096 * 4096 * 3  # bytes of the largest image that a set can have
+_MOST_TEXT = 300  # letters of a message; a path may have 4,096, but then it stands in the index
 _MOST_BESIDE = 1 << 20  # 1 MiB: key, group and domain of a record together
 
 
@@ -230,15 +231,18 @@ def _content_fault(
     try:
         example = _decoded(payload, index, row, manifest)
         images.decode(example.image, manifest.encoding, manifest.image_size)
-    except (ValueError, LookupError, StopIteration) as error:
-        return f"cannot be read: {error}"
+    except ValueError as error:
+        return f"cannot be read: {_cut(str(error))}"
+    except (LookupError, StopIteration):
+        return "cannot be read: it is no tf.train.Example"
     label, domain = int(index.label[row]), manifest.domains[index.domain[row]]
     if example.key != index.keys[row]:
-        return f"has the key {os.fsdecode(example.key)!r}"
+        return f"has the key {_cut(os.fsdecode(example.key))!r}"
     if example.label != label:
         return f"has the label {example.label}, the index says {label}"
     if os.fsdecode(example.domain) != domain:
-        return f"has the domain {os.fsdecode(example.domain)!r}, the index says {domain!r}"
+        found = _cut(os.fsdecode(example.domain))
+        return f"has the domain {found!r}, the index says {domain!r}"
     return ""
 
 
@@ -264,9 +268,14 @@ def _decoded(
 
 def _key_in(payload: bytes) -> str:
     try:
-        return f", key {os.fsdecode(schema.decode(payload).key)!r}"
+        return f", key {_cut(os.fsdecode(schema.decode(payload).key))!r}"
     except (ValueError, LookupError, StopIteration):
         return ""
+
+
+def _cut(text: str) -> str:
+    """Returns a text that others chose, at a length that can be printed."""
+    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} ..."
 
 
 def _most_record(manifest: manifest_lib.Manifest) -> int:

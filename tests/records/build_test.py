@@ -203,7 +203,9 @@ def test_an_unfinished_build_of_other_pixels_is_not_thrown_away_unasked(dirty_tr
     with pytest.raises(writer.BuildError, match="1 times equal bytes have different labels"):
         make(dirty_tree, tmp_path / "out", options)
     larger = dataclasses.replace(options, policy=images.ImagePolicy(size=17))
-    with pytest.raises(writer.BuildError, match=r"unfinished build .*\(image_size is 16, wanted 17\)"):
+    with pytest.raises(
+        writer.BuildError, match=r"unfinished build .*\(image_size is 16, wanted 17\)"
+    ):
         make(dirty_tree, tmp_path / "out", larger)
     assert make(dirty_tree, tmp_path / "out").resumed == (1, 4)  # only the splits are others now
     make(dirty_tree, tmp_path / "whole")

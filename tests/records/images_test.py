@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from records import images
+from records import image_files, images
 from tests import fakes
 
 POLICY = images.ImagePolicy(size=16)
@@ -470,13 +470,14 @@ def test_whatever_a_decoder_raises_is_an_image_error(error, monkeypatch):
 
     monkeypatch.setattr(Image.core, "new", fail)
     with pytest.raises(images.ImageError, match=f"damaged: {type(error).__name__}"):
-        images.read(GOOD_JPEG, POLICY)
+        images.read(fakes.encoded(fakes.pixels(0)), POLICY)
 
 
 def test_a_file_may_be_so_large(monkeypatch):
-    monkeypatch.setattr(images, "MAX_FILE_BYTES", len(GOOD_JPEG) - 1)
-    with pytest.raises(images.ImageError, match=r"file_too_large: 1 MiB of JPEG"):
-        images.read(GOOD_JPEG, POLICY)
+    png = fakes.encoded(fakes.pixels(0))
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", len(png) - 1)
+    with pytest.raises(images.ImageError, match=r"file_too_large: 1 MiB of PNG"):
+        images.read(png, POLICY)
 
 
 def test_an_image_error_can_be_sent_to_another_process():

@@ -74,50 +74,18 @@ def record_set_of(
         **fields: of the manifest, instead of the right ones.
     """
     folder.mkdir(parents=True)
-    labels = [row.label for row in every] if labels is None else labels
     groups = {row.key: number for number, row in enumerate(every)}
+    numbered = list(zip(every, labels or [row.label for row in every], strict=True))
     entries = {}
     for split in dict.fromkeys(row.split for row in every):
-        chosen = [number for number, row in enumerate(every) if row.split == split]
-        of_split = [every[number] for number in chosen]
-        payloads = [_payload(row, groups[row.key], encoding) for row in of_split]
+        of_split = [(row, label) for row, label in numbered if row.split == split]
+        payloads = [_payload(row, groups[row.key], encoding) for row, _ in of_split]
         data = (shards or {}).get(split, b"".join(map(tfrecord.frame, payloads)))
-        lengths = np.array([len(payload) for payload in payloads], np.int64)
-        name = sharding.file_name(split, 0, 1)
-        shard = manifest.Shard(
-            name, len(payloads), len(data), files.write_whole(str(folder / name), data)
-        )
-        sources = [
-            hashlib.sha256(row.key if row.source is None else row.source) for row in of_split
-        ]
-        found = index.Index(
-            shard=np.zeros(len(payloads), np.int32),
-            offset=np.cumsum([0, *(lengths[:-1] + tfrecord.FRAME_BYTES)]).astype(np.int64),
-            length=lengths,
-            checksum=np.array([tfrecord.checksum(p) for p in payloads], np.uint32),
-            label=np.array([labels[number] for number in chosen], np.int32),
-            domain=np.array([row.domain for row in of_split], np.int32),
-            group=np.array(
-                [groups[row.key] if row.group is None else row.group for row in of_split], np.int64
-            ),
-            source_sha256=np.frombuffer(b"".join(s.digest() for s in sources), np.uint8).reshape(
-                -1, 32
-            ),
-            keys=columns.Strings.of(row.key for row in of_split),
-        )
-        data = index.to_bytes(found)
+        shard = _written(folder, sharding.file_name(split, 0, 1), data, len(payloads))
+        found = _index(of_split, payloads, groups)
         counts = np.bincount(np.clip(found.label, 0, 99), minlength=len(class_names))
-        entries[split] = manifest.Split(
-            class_counts=tuple(counts.tolist()),
-            shards=(shard,),
-            index=manifest.Shard(
-                index.file_name(split),
-                len(found),
-                len(data),
-                files.write_whole(str(folder / index.file_name(split)), data),
-            ),
-        )
-    rejects = files.write_whole(str(folder / manifest.REJECTS_NAME), b"")
+        file = _written(folder, index.file_name(split), index.to_bytes(found), len(found))
+        entries[split] = manifest.Split(tuple(counts.tolist()), (shard,), file)
     values = {
         "class_names": class_names,
         "domains": ("studio", "길"),
@@ -125,7 +93,7 @@ def record_set_of(
         "encoding": encoding,
         "splits": entries,
         "accounting": {},
-        "rejects": manifest.Shard(manifest.REJECTS_NAME, 0, 0, rejects),
+        "rejects": _written(folder, manifest.REJECTS_NAME, b"", 0),
         "reasons": {},
         "settings": {"image_size": SIZE, "encoding": encoding},
         "sources_sha256": "",
@@ -134,6 +102,31 @@ def record_set_of(
     info = manifest.Manifest(**values)
     files.write_whole(str(folder / manifest.FILE_NAME), manifest.to_json(info))
     return record_set.RecordSet(str(folder), info)
+
+
+def _written(folder: Path, name: str, data: bytes, count: int) -> manifest.Shard:
+    return manifest.Shard(name, count, len(data), files.write_whole(str(folder / name), data))
+
+
+def _index(
+    of_split: Sequence[tuple[Row, int]], payloads: Sequence[bytes], groups: Mapping[bytes, int]
+) -> index.Index:
+    rows = [row for row, _ in of_split]
+    lengths = np.array([len(payload) for payload in payloads], np.int64)
+    sources = [hashlib.sha256(row.key if row.source is None else row.source) for row in rows]
+    digests = b"".join(source.digest() for source in sources)
+    numbers = [groups[row.key] if row.group is None else row.group for row in rows]
+    return index.Index(
+        shard=np.zeros(len(rows), np.int32),
+        offset=np.cumsum([0, *(lengths[:-1] + tfrecord.FRAME_BYTES)]).astype(np.int64),
+        length=lengths,
+        checksum=np.array([tfrecord.checksum(payload) for payload in payloads], np.uint32),
+        label=np.array([label for _, label in of_split], np.int32),
+        domain=np.array([row.domain for row in rows], np.int32),
+        group=np.array(numbers, np.int64),
+        source_sha256=np.frombuffer(digests, np.uint8).reshape(-1, 32),
+        keys=columns.Strings.of(row.key for row in rows),
+    )
 
 
 def image_of(row: Row) -> np.ndarray:

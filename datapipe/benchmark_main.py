@@ -50,6 +50,10 @@ def main(arguments: Sequence[str]) -> int:
     opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
     cli.at_least(1, _ROWS, _BATCH_SIZE, _REPEATS)
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
+    if opened.manifest.encoding != "raw":
+        raise cli.UsageError(
+            f"--records must hold raw pixels to be compared, got {opened.manifest.encoding}"
+        )
     if _BATCH_SIZE.value > _ROWS.value:
         raise cli.UsageError(f"--batch_size must not exceed {_ROWS.value} --rows")
     with tempfile.TemporaryDirectory(prefix="datapipe-benchmark-") as folder:

@@ -8,7 +8,7 @@ import os
 import numpy as np
 from tqdm import tqdm
 
-from records import manifest, schema, tfrecord
+from records import images, manifest, schema, tfrecord
 from records.backend import tf
 from records.index import Index
 from records.record_set import RecordSet
@@ -51,14 +51,14 @@ def load(record_set: RecordSet, split: str, *, show_progress: bool = True) -> Re
     info = record_set.manifest.split(split)
     if info.count == 0:
         raise manifest.ManifestError(f"split {split!r} of {record_set.folder} has no rows")
-    size = record_set.manifest.image_size
+    size, encoding = record_set.manifest.image_size, record_set.manifest.encoding
     index = record_set.index(split)
     pixels = _allocate(info.count, (size, size, schema.CHANNELS))
     off = None if show_progress else True  # None: off where standard error is no terminal
     bar = tqdm(total=info.count, desc=f"loading {split}", unit=" rows", disable=off)
     with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         jobs = [
-            pool.submit(_load_shard, record_set.path(shard), number, index, pixels)
+            pool.submit(_load_shard, record_set.path(shard), number, index, pixels, encoding)
             for number, shard in enumerate(info.shards)
         ]
         for job in jobs:
@@ -101,11 +101,9 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _load_shard(path: str, number: int, index: Index, pixels: np.ndarray) -> int:
-    """Copies the images of one shard to their rows; returns how many."""
+def _load_shard(path: str, number: int, index: Index, pixels: np.ndarray, encoding: str) -> int:
+    """Decodes the images of one shard to their rows; returns how many."""
     rows = np.flatnonzero(index.shard == number)
-    flat = pixels.reshape(len(pixels), -1)
-    size = flat.shape[1]
     with (
         open(path, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -114,11 +112,18 @@ def _load_shard(path: str, number: int, index: Index, pixels: np.ndarray) -> int
             offset, checksum = int(index.offset[row]), int(index.checksum[row])
             try:
                 payload = tfrecord.payload_at(data, offset, checksum)
-            except tfrecord.DamagedRecordError as error:
+                _decode(payload, encoding, pixels[row])
+            except ValueError as error:  # a damaged record or image
                 raise tfrecord.DamagedRecordError(
                     f"{path}, row {row}, key {index.key(row)!r}: {error};"
                     f" python -m records.inspect_main verify --records={os.path.dirname(path)}"
                 ) from None
-            # The image is the last feature of a record.
-            flat[row] = np.frombuffer(payload, np.uint8, offset=len(payload) - size)
     return len(rows)
+
+
+def _decode(payload: bytes, encoding: str, out: np.ndarray) -> None:
+    """Writes the image of a record to `out`, uint8 [size, size, 3]."""
+    if encoding == "raw":  # its size is known, and the image is the last feature of a record
+        out.reshape(-1)[:] = np.frombuffer(payload, np.uint8, offset=len(payload) - out.size)
+    else:
+        out[:] = images.decode(schema.decode(payload).image, encoding, len(out))

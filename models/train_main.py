@@ -201,6 +201,8 @@ def _records(run_dir: str) -> str:
         return cli.require_folder("records", _RECORDS.value)
     if not flags.FLAGS.source:
         raise cli.UsageError("--records or --source must be given")
+    if flags.FLAGS.dry_run:
+        raise cli.UsageError("--dry_run belongs to records.build_main")
     return _build(run_dir)
 
 

@@ -228,7 +228,7 @@ def _chunk_tasks(
         os.path.join(folder, staging.CHUNKS),
         options.policy,
         options.encoding,
-        fingerprints=options.splits.near_duplicates,
+        fingerprints=options.splits.near_duplicates > 0,
     )
 
 

@@ -78,6 +78,12 @@ _EXCLUDE = flags.DEFINE_multi_string(
 _PATH_COLUMN = flags.DEFINE_string(
     "path_column", "path", "CSV column: file inside --source, or a folder whose files it is about."
 )
+_PATH_MATCH = flags.DEFINE_enum(
+    "path_match",
+    "path",
+    ("path", "name"),
+    "name: only the last part of the paths counts, in the CSV and in --source.",
+)
 _LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "CSV column: name of the class.")
 _GROUP_COLUMN = flags.DEFINE_string(
     "group_column",
@@ -124,11 +130,11 @@ _SPLITS = flags.DEFINE_string(
     "Shares name=share,...; folds=10; given (by the first folder level, the CSV or the pattern);"
     " given,validation=0.1 takes a share out of the given train.",
 )
-_NEAR_DUPLICATES = flags.DEFINE_enum(
+_NEAR_DUPLICATES = flags.DEFINE_float(
     "near_duplicates",
-    "ignore",
-    ("ignore", "group"),
-    "group: images that look the same stay in one split, as those with equal bytes always do.",
+    0.0,
+    "Images that look the same to within this distance stay in one split, as those with equal bytes"
+    " always do; 0.15 suits photographs, 0 leaves it.",
 )
 _ON_LEAK = flags.DEFINE_enum(
     "on_leak",
@@ -205,7 +211,7 @@ def _options() -> build.BuildOptions:
             splits=plan.SplitOptions(
                 ratios=ratios,
                 given=given,
-                near_duplicates=_NEAR_DUPLICATES.value == "group",
+                near_duplicates=_NEAR_DUPLICATES.value,
                 on_leak=_ON_LEAK.value,
                 on_conflict=_ON_CONFLICT.value,
                 seed=_SEED.value,
@@ -217,7 +223,7 @@ def _options() -> build.BuildOptions:
 
 def _rule() -> labels.Rule:
     of_csv = (
-        *(_PATH_COLUMN, _LABEL_COLUMN, _GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN),
+        *(_PATH_COLUMN, _PATH_MATCH, _LABEL_COLUMN, _GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN),
         *(_BOX_COLUMNS, _CSV_ENCODING, _ALLOW_MISSING),
     )
     given = splits.parse(_SPLITS.value)[0]
@@ -256,6 +262,7 @@ def _columns() -> labels.CsvColumns:
         box=tuple(_BOX_COLUMNS.value),
         attributes=tuple(name for name in _ATTRIBUTES.value if name not in in_pattern),
         required=tuple(holder.value for holder in may_miss if holder.present),
+        by_name=_PATH_MATCH.value == "name",
     )
 
 

@@ -8,11 +8,12 @@ import dataclasses
 import hashlib
 import io
 import os
+import zipfile
 from collections.abc import Sequence
 
 import numpy as np
 
-from records import files
+from records import files, sharding
 from records import manifest as manifest_lib
 from records.columns import Strings
 
@@ -51,11 +52,6 @@ class Index:
         return os.fsdecode(self.keys[row])
 
 
-def file_name(split: str) -> str:
-    """Returns the name of a split's index file."""
-    return f"{split}.index.npz"
-
-
 def to_bytes(index: Index) -> bytes:
     """Returns the index as the bytes of its file, the same for equal indexes."""
     columns = {
@@ -77,6 +73,9 @@ def from_bytes(data: bytes) -> Index:
         ManifestError: if the bytes are damaged.
     """
     try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if any(info.file_size > len(data) for info in archive.infolist()):
+                raise manifest_lib.ManifestError("it would unpack to more than it is")
         with np.load(io.BytesIO(data), allow_pickle=False) as columns:
             fields = {name: columns[name] for name in columns.files}
         keys = Strings(fields.pop("key_bytes").tobytes(), fields.pop("key_ends"))
@@ -93,7 +92,7 @@ def write(
     num_classes: int,
 ) -> manifest_lib.Split:
     """Writes the index of a split and returns the split as it stands in the manifest."""
-    file, data = file_name(name), to_bytes(index)
+    file, data = sharding.index_name(name), to_bytes(index)
     sha256 = files.write_whole(os.path.join(folder, file), data)
     counts = np.bincount(index.label, minlength=num_classes)
     return manifest_lib.Split(

@@ -62,7 +62,8 @@ class CsvColumns:
     """Names of the columns of a label CSV.
 
     `group`, `domain` and `split` may be absent from the header, unless `required` names them.
-    `label` must be there if it is not empty and no attributes are named.
+    `label` must be there if it is not empty and no attributes are named. With `by_name` only the
+    last part of a path counts, in the CSV and in the source, where it must then be unique.
     """
 
     path: str = "path"
@@ -73,6 +74,7 @@ class CsvColumns:
     box: tuple[str, ...] = ()
     attributes: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    by_name: bool = False
 
 
 def by_folder(*, given_splits: bool = False) -> Rule:
@@ -196,11 +198,14 @@ class CsvTable:
                 is empty or has spaces around it, a box is no box, or a path stands twice.
         """
         self.path = path
+        self._by_name = columns.by_name
+        self._files: dict[str, str] = {}  # the file that has a name
         self._lines: dict[str, int] = {}
         self._facts: dict[str, tuple[Facts, ...]] = {}
         self._matched: set[str] = set()
         for line, row in csv_rows(path, encoding, _needed(columns)):
             key, facts = self._read_row(f"{path}, line {line}", row, columns)
+            key = _name(key) if self._by_name else key
             if key in self._facts and facts.box is None:
                 raise SourceError(f"{path}, line {line}: {key!r} stands there a second time")
             self._lines.setdefault(key, line)
@@ -228,6 +233,8 @@ class CsvTable:
 
     def find(self, key: str) -> Sequence[Facts]:
         """Returns the facts of the row that names the file, or the nearest folder above it."""
+        if self._by_name:
+            return self._find_name(key)
         name = key
         while name:
             for spelled in (name, name.replace("/", "\\")):  # a CSV made on Windows
@@ -239,6 +246,17 @@ class CsvTable:
                     return facts
             name = name.rpartition("/")[0]
         return ()
+
+    def _find_name(self, key: str) -> Sequence[Facts]:
+        name = _name(key)
+        facts = self._facts.get(name, ())
+        if facts and self._files.setdefault(name, key) != key:
+            raise SourceError(
+                f"{self.path}, line {self._lines[name]}: {name!r} may be {self._files[name]!r} or"
+                f" {key!r}"
+            )
+        self._matched.update([name] if facts else [])
+        return facts
 
     def unmatched(self) -> Iterator[tuple[int, str]]:
         """Yields (line, path) of the rows that no file belongs to."""
@@ -432,6 +450,10 @@ def csv_rows(
         raise SourceError(f"{path}, line {reader.line_num}: {error}") from None
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _name(path: str) -> str:
+    return path.replace("\\", "/").rpartition("/")[2]
 
 
 def _needed(columns: CsvColumns) -> tuple[str, ...]:

@@ -31,6 +31,10 @@ class Shard:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        if not is_file_name(self.file):
+            raise ManifestError(f"{self.file!r} is no name of a file of a record set")
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -153,8 +157,7 @@ def from_json(text: str) -> Manifest:
 
 def is_file_name(name: str) -> bool:
     """Whether a record set may hold a file of this name."""
-    known = name in (FILE_NAME, REJECTS_NAME) or name.endswith(".index.npz")
-    return known or sharding.is_shard_name(name)
+    return name in (FILE_NAME, REJECTS_NAME) or sharding.is_file_name(name)
 
 
 def load(folder: str) -> Manifest:

@@ -36,7 +36,8 @@ class SplitOptions:
     Attributes:
         ratios: share of each split; with `given`, shares that are taken out of the given `train`.
         given: the source says the split of each image.
-        near_duplicates: whether images that look the same count as one group.
+        near_duplicates: distance (see `near_duplicates.DISTANCE`) at which images that look the
+            same count as one group; 0 for no such groups.
         on_leak: what becomes of a group, or of equal bytes, in two given splits: `refuse` the
             build, `drop` its images from all but the split that is evaluated last, `keep` them.
         on_conflict: what becomes of equal images with different labels: `refuse`, `drop`, `keep`.
@@ -47,13 +48,15 @@ class SplitOptions:
         default_factory=lambda: dict(splits.DEFAULT_RATIOS)
     )
     given: bool = False
-    near_duplicates: bool = False
+    near_duplicates: float = 0.0
     on_leak: str = "refuse"
     on_conflict: str = "keep"
     seed: int = 0
 
     def __post_init__(self) -> None:
         splits.check_ratios(self.ratios, whole=not self.given)
+        if not 0 <= self.near_duplicates <= 1:
+            raise ValueError(f"near_duplicates must lie in 0..1, got {self.near_duplicates}")
         for name in ("on_leak", "on_conflict"):
             if getattr(self, name) not in ON_FAULT:
                 raise ValueError(f"{name} must be one of {ON_FAULT}, got {getattr(self, name)!r}")
@@ -193,7 +196,8 @@ def _looks(contents: Contents, options: SplitOptions) -> list[np.ndarray]:
         return []
     result = np.full(len(contents.usable), -1)
     rows = np.flatnonzero(contents.usable)
-    result[rows] = near_duplicates.groups(contents.fingerprints[rows])
+    prints = contents.fingerprints[rows]
+    result[rows] = near_duplicates.groups(prints, options.near_duplicates)
     return [result]
 
 

@@ -9,6 +9,7 @@ TARGET_SHARD_BYTES = 64 << 20  # 64 MiB
 _MIN_ROWS_OF_A_SHARD = 128
 _MIN_SHARDS = 8
 
+_INDEX_NAME = re.compile(r"[A-Za-z0-9_]+\.index\.npz")
 _NAME = re.compile(r"[A-Za-z0-9_]+-\d{5}-of-\d{5}\.tfrecord")
 
 
@@ -57,3 +58,13 @@ def file_name(split: str, shard_index: int, num_shards: int) -> str:
 def is_shard_name(name: str) -> bool:
     """Whether `name` is one that `file_name` gives."""
     return _NAME.fullmatch(name) is not None
+
+
+def index_name(split: str) -> str:
+    """Returns the name of a split's index file."""
+    return f"{split}.index.npz"
+
+
+def is_file_name(name: str) -> bool:
+    """Whether `name` is one that `file_name` or `index_name` gives."""
+    return is_shard_name(name) or _INDEX_NAME.fullmatch(name) is not None

@@ -7,6 +7,7 @@ alone, in any process.
 """
 
 import dataclasses
+import functools
 import itertools
 import os
 import stat
@@ -94,10 +95,13 @@ class Tree:
         wanted = os.fsencode(key)
         if self.kind == "folder":
             return read(self.path, wanted, None)
-        for entry in self.listed:
-            if entry.key == wanted and not entry.reason:
-                return read(self.path, wanted, entry.span)
-        raise images.ImageError("unreadable", f"no such file in {self.path}")
+        if wanted not in self._spans:
+            raise images.ImageError("unreadable", f"no such file in {self.path}")
+        return read(self.path, wanted, self._spans[wanted])
+
+    @functools.cached_property
+    def _spans(self) -> dict[bytes, Span | None]:
+        return {entry.key: entry.span for entry in self.listed if not entry.reason}
 
 
 def open_tree(path: str) -> Tree:

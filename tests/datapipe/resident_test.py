@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datapipe import resident
-from records import manifest, record_set, tfrecord
+from records import images, manifest, record_set, tfrecord
 from records.backend import tf
 from tests import fakes
 
@@ -24,13 +24,25 @@ def test_rows_are_the_records(records):
     np.testing.assert_array_equal(rows.labels, index.label)
 
 
+@pytest.mark.parametrize("encoding", ["png", "jpeg"])
+def test_encoded_rows_are_decoded(records, tmp_path, encoding):
+    encoded = fakes.built(tmp_path, {"a": 25, "b": 15}, encoding=encoding)
+    rows = resident.load(encoded, "train", show_progress=False)
+    for row in range(len(rows)):
+        np.testing.assert_array_equal(rows.images[row], encoded.pixels("train", row))
+        key = encoded.index("train").key(row)
+        source = (tmp_path / "source" / key).read_bytes()
+        pixels = images.preprocess(source, images.ImagePolicy(size=16)).astype(int)
+        assert np.abs(pixels - rows.images[row].numpy()).max() <= (0 if encoding == "png" else 12)
+
+
 def test_gather_gives_images_with_their_labels(records):
     rows = resident.load(records, "test", show_progress=False)
     wanted = [5, 0, 5, 79]
-    images, labels = rows.gather(tf.constant(wanted, tf.int64))
-    assert images.dtype == tf.uint8 and labels.dtype == tf.int32
+    pixels, labels = rows.gather(tf.constant(wanted, tf.int64))
+    assert pixels.dtype == tf.uint8 and labels.dtype == tf.int32
     for place, row in enumerate(wanted):
-        np.testing.assert_array_equal(images[place], records.pixels("test", row))
+        np.testing.assert_array_equal(pixels[place], records.pixels("test", row))
         assert labels[place] == records.index("test").label[row]
 
 

@@ -153,6 +153,18 @@ def test_rows_without_a_file_are_counted_if_that_is_allowed(tmp_path):
     assert [(e.key, e.reason) for e in result.excluded] == [("gone.jpg", "missing_file")]
 
 
+def test_paths_may_be_matched_by_their_last_part(tmp_path):
+    rows = csv(tmp_path, "path,label\ntrain/1.jpg,cat\nC:\\old\\2.jpg,dog\n")
+    rule = labels.by_csv(rows, labels.CsvColumns(by_name=True))
+    assert named(listing(tmp_path, ["x/1.jpg", "2.jpg"], rule)) == {
+        "x/1.jpg": "cat",
+        "2.jpg": "dog",
+    }
+    rule = labels.by_csv(rows, labels.CsvColumns(by_name=True))
+    with pytest.raises(sources.SourceError, match=r"line 2: '1.jpg' may be 'x/1.jpg' or 'y/1.jpg'"):
+        listing(tmp_path, ["y/1.jpg"], rule)
+
+
 def test_another_unicode_form_is_hinted_at(tmp_path):
     rule = labels.by_csv(csv(tmp_path, "path,label\n고양이.jpg,cat\n"))
     with pytest.raises(sources.SourceError, match="in another Unicode form"):

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from records import files, record_set, sharding
+from records import files, record_set
 from records import manifest as manifest_lib
 
 _MOST_MANIFEST = 64 << 20  # 64 MiB
@@ -65,29 +65,11 @@ def read(path: str, folder: str) -> manifest_lib.Manifest:
 
 
 def _entries(manifest: manifest_lib.Manifest) -> dict[str, manifest_lib.Shard]:
-    """Returns the files of a set beside the manifest, by name.
-
-    Raises:
-        ArchiveError: if the manifest names a file that no record set has, or one twice.
-    """
+    """Returns the files of a set beside the manifest, by name."""
     entries = [manifest.rejects]
     for split in manifest.splits.values():
         entries += [*split.shards, split.index]
-    by_name: dict[str, manifest_lib.Shard] = {}
-    for entry in entries:
-        if not _is_plain(entry.file) or entry.file in by_name:
-            raise ArchiveError(f"{entry.file!r} cannot be a file of a record set, or stands twice")
-        by_name[entry.file] = entry
-    return by_name
-
-
-def _is_plain(name: str) -> bool:
-    if not isinstance(name, str):
-        return False
-    if name == manifest_lib.REJECTS_NAME or sharding.is_shard_name(name):
-        return True
-    stem = name.removesuffix(".index.npz")
-    return stem != name and stem.isascii() and stem.replace("_", "a").isalnum()
+    return {entry.file: entry for entry in entries}
 
 
 def _members(file: BinaryIO) -> dict[str, tuple[int, int]]:

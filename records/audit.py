@@ -103,7 +103,7 @@ def _faults(folder: str, manifest: manifest_lib.Manifest) -> Iterator[Fault]:
         known |= {shard.file for shard in (*split.shards, split.index)}
         yield from _split_faults(folder, split, manifest)
     for name in sorted(os.listdir(folder)):
-        if name not in known and (sharding.is_shard_name(name) or name.endswith(".index.npz")):
+        if name not in known and sharding.is_file_name(name):
             yield Fault(name, "is no part of this record set")
 
 
@@ -120,7 +120,7 @@ def _split_faults(
     for number, shard in enumerate(split.shards):
         fault = _file_fault(folder, shard)
         yield from _named(shard, fault)
-        if index is None or not _is_plain(shard.file):
+        if index is None:
             continue
         try:
             with _opened(os.path.join(folder, shard.file)) as file:
@@ -153,10 +153,6 @@ def _at_most(faults: Iterator[Fault], shard: manifest_lib.Shard) -> Iterator[Fau
         yield fault
 
 
-def _is_plain(name: str) -> bool:
-    return name == os.path.basename(name) and name not in ("", ".", "..") and "\0" not in name
-
-
 def _opened(path: str) -> BinaryIO:
     """Opens a regular file: opening a pipe could block, and a link could lead anywhere.
 
@@ -171,8 +167,6 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _file_fault(folder: str, shard: manifest_lib.Shard) -> str:
-    if not _is_plain(shard.file):
-        return "is not the name of a file in this folder"
     path = os.path.join(folder, shard.file)
     try:
         mode = os.lstat(path).st_mode

@@ -163,10 +163,10 @@ def main(arguments: Sequence[str]) -> int:
     """Lists, builds, and says what became of every file."""
     cli.no_arguments(arguments)
     options = _options()
+    output = "" if _DRY_RUN.value else cli.require("output", _OUTPUT.value)
     source = cli.require("source", _SOURCE.value)
     if not os.path.exists(source):
         raise cli.UsageError(f"--source must be an existing folder, zip or tar, got {source!r}")
-    output = "" if _DRY_RUN.value else cli.require("output", _OUTPUT.value)
     if output and os.path.isdir(source) and _is_inside(output, source):
         raise cli.UsageError(f"--output must not lie inside --source, got {output!r}")
     started = time.monotonic()

@@ -31,10 +31,6 @@ class Shard:
     bytes: int
     sha256: str
 
-    def __post_init__(self) -> None:
-        if not is_file_name(self.file):
-            raise ManifestError(f"{self.file!r} is no name of a file of a record set")
-
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -148,6 +144,7 @@ def from_json(text: str) -> Manifest:
         attributes = fields.get("attributes", {}).items()
         fields["attributes"] = {name: tuple(values) for name, values in attributes}
         manifest = Manifest(**fields)
+        _check_names(manifest)
         if manifest.digest != digest:
             raise ManifestError("it was changed after it was written: its digest differs")
         return manifest
@@ -158,6 +155,15 @@ def from_json(text: str) -> Manifest:
 def is_file_name(name: str) -> bool:
     """Whether a record set may hold a file of this name."""
     return name in (FILE_NAME, REJECTS_NAME) or sharding.is_file_name(name)
+
+
+def _check_names(manifest: Manifest) -> None:
+    """Refuses names by which a manifest could point out of its folder, or at a file twice."""
+    parts = [part for split in manifest.splits.values() for part in (*split.shards, split.index)]
+    names = [part.file for part in (*parts, manifest.rejects)]
+    for name in names:
+        if not is_file_name(name) or names.count(name) > 1:
+            raise ManifestError(f"{name!r} is no name of a file of a record set, or stands twice")
 
 
 def load(folder: str) -> Manifest:

@@ -143,18 +143,32 @@ def index_fault(
 def open_set(folder: str) -> RecordSet:
     """Returns the record set in `folder` after a check of names and sizes, which costs no reading.
 
+    Where another set takes its place meanwhile, that one is returned.
+
     Raises:
         ManifestError: if there is none, or a file of it is missing or has another size.
     """
-    record_set = RecordSet(folder, manifest_lib.load(folder))
+    while True:
+        record_set = RecordSet(folder, manifest_lib.load(folder))
+        fault = _size_fault(record_set)
+        if manifest_lib.load(folder).digest != record_set.manifest.digest:
+            continue  # it was replaced while we looked
+        if fault:
+            raise manifest_lib.ManifestError(
+                f"{fault}; python -m records.inspect_main verify --records={folder} tells more"
+            )
+        return record_set
+
+
+def _size_fault(record_set: RecordSet) -> str:
     for split in record_set.manifest.splits.values():
         for shard in (*split.shards, split.index):
             path = record_set.path(shard)
-            size = os.path.getsize(path) if os.path.isfile(path) else None
-            if size != shard.bytes:
-                found = "it is missing" if size is None else f"it has {size} bytes"
-                raise manifest_lib.ManifestError(
-                    f"{path}: {found}, the manifest says {shard.bytes} bytes;"
-                    f" python -m records.inspect_main verify --records={folder} tells more"
-                )
-    return record_set
+            try:
+                found = f"it has {os.path.getsize(path)} bytes" if os.path.isfile(path) else ""
+            except FileNotFoundError:  # replaced between the two looks
+                found = ""
+            if found != f"it has {shard.bytes} bytes":
+                found = found or "it is missing"
+                return f"{path}: {found}, the manifest says {shard.bytes} bytes"
+    return ""

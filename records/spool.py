@@ -182,6 +182,7 @@ def after_death(task: Task) -> Task:
     try:
         with open(task.path("position"), "rb") as file:
             (position,) = _POSITION.unpack(file.read())
+        os.remove(task.path("position"))  # the next worker may die before it writes its own
     except (OSError, struct.error):
         return task
     if position != task.suspect:

@@ -52,7 +52,7 @@ def test_images_to_report(run_dir):
     assert said["accuracy"]["value"] > 0.7
     assert said["reasons"] == {"not_an_image": 1}
     assert said["run"]["flags"]["target"] == "balanced"
-    assert said["run"]["sampling"]["draws"] == [32, 32]
+    assert said["run"]["sampling"]["draws"] == [32, 31]
 
 
 def test_another_split_and_folder(run_dir, tmp_path):
@@ -150,7 +150,7 @@ WRONG_USE = [
         "records.build_main",
         ("--source=nowhere", "--output=y"),
         2,
-        "an existing folder, got 'nowhere'",
+        "an existing folder, zip or tar, got 'nowhere'",
     ),
     ("records.build_main", ("--image_size=big",), 2, "--image_size=big"),
     ("records.build_main", ("--resize=squash",), 2, "should be one of <stretch|crop|pad>"),

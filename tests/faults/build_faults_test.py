@@ -45,10 +45,10 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def go_on(source, output, seed=0, **how):
+def go_on(source, output, seed=0, size=SIZE, encoding="raw", **how):
     """Runs the same build in this process."""
     options = build.BuildOptions(
-        policy=images.ImagePolicy(size=SIZE), splits=plan.SplitOptions(seed=seed)
+        images.ImagePolicy(size), encoding, splits=plan.SplitOptions(seed=seed)
     )
     listing = sources.from_folders(str(source))
     return build.build(listing, str(output), options, num_workers=1, show_progress=False, **how)
@@ -258,7 +258,7 @@ def test_workers_end_with_the_build(larger, tmp_path):
 
 def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path):
     output = tmp_path / "out"
-    process = start(larger, output)
+    process = start(larger, output, "--image_size=300", "--encoding=png")  # takes some seconds
     while process.poll() is None and not list(tmp_path.glob("out.building/chunks/*.facts")):
         os.sched_yield()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
@@ -266,7 +266,7 @@ def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path)
     assert process.returncode == 130
     assert errors == "build_main.py: error: stopped; the same command goes on\n"
     assert not output.exists()
-    assert go_on(larger, output).resumed[0] >= 1
+    assert go_on(larger, output, size=300, encoding="png").resumed[0] >= 1
     assert audit.verify(str(output)) == []
 
 

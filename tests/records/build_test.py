@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from records import build, images, plan, record_set, schema, sources, staging, writer
+from records import build, images, labels, plan, record_set, schema, sources, staging, trees, writer
 from tests import fakes
 
 OPTIONS = build.BuildOptions(policy=images.ImagePolicy(size=16))
@@ -217,6 +217,16 @@ def test_a_finished_set_that_lost_a_file_is_not_called_there(dirty_tree, tmp_pat
     next((tmp_path / "out").glob("train-*.tfrecord")).unlink()
     with pytest.raises(writer.BuildError, match="holds this record set, but damaged"):
         make(dirty_tree, tmp_path / "out")
+
+
+def test_an_iterator_of_arrays_gives_the_set_of_a_folder(tmp_path):
+    pixels = {f"{'ab'[n % 2]}/{n}.png": fakes.pixels(n, 20) for n in range(40)}
+    files = {key: images.encode(image, "png") for key, image in pixels.items()}
+    make(fakes.tree(tmp_path / "tree", files), tmp_path / "one")
+    tree = trees.from_items((key, images.encode(image, "png")) for key, image in pixels.items())
+    listing = sources.list_images(tree, labels.by_folder())
+    build.build(listing, str(tmp_path / "two"), OPTIONS, num_workers=2, show_progress=False)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
 
 def test_class_names_that_are_not_utf8_survive(tmp_path):

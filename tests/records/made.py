@@ -84,7 +84,7 @@ def record_set_of(
         shard = _written(folder, sharding.file_name(split, 0, 1), data, len(payloads))
         found = _index(of_split, payloads, groups)
         counts = np.bincount(np.clip(found.label, 0, 99), minlength=len(class_names))
-        file = _written(folder, index.file_name(split), index.to_bytes(found), len(found))
+        file = _written(folder, sharding.index_name(split), index.to_bytes(found), len(found))
         entries[split] = manifest.Split(tuple(counts.tolist()), (shard,), file)
     values = {
         "class_names": class_names,

@@ -12,7 +12,19 @@ from typing import Any
 import numpy as np
 import PIL
 
-from records import files, images, manifest, record_set, sharding, sources, spool, staging, workers
+from records import (
+    columns,
+    files,
+    images,
+    manifest,
+    near_duplicates,
+    record_set,
+    sharding,
+    sources,
+    spool,
+    staging,
+    workers,
+)
 from records import index as index_lib
 from records import plan as plan_lib
 from records.columns import Strings
@@ -118,34 +130,66 @@ def build(
     staging.check_output(output, replace=replace)
     existing = None if replace else _existing_set(output, options.settings(listing))
     os.makedirs(os.path.dirname(output), exist_ok=True)
-    pixels = options.pixel_settings()
-    # The crew first: a worker that was forked under the lock would hold it, too.
-    with workers.Crew(num_workers) as crew, staging.held(output, pixels, restart=restart) as folder:
+    how = _How(options, num_workers, show_progress)
+    with staging.held(output, options.pixel_settings(), restart=restart) as folder:
         if existing:
-            _check_sources(output, existing, _sources_sha256(listing, crew, options, show_progress))
+            _check_sources(output, existing, _sources_sha256(listing, how))
             return Built(existing, fresh=False)
         _check_space(folder, len(listing), options)
-        chunks = _read(listing, folder, options, crew, show_progress)
-        contents = _contents(listing, chunks)
-        plan = plan_lib.make(listing, contents, options.splits)
-        tasks = _Tasks(listing, plan, contents, chunks, folder, options)
-        written = crew.run(
-            write_shard,
-            tasks,
-            total=sum(map(len, plan.rows.values())),
-            title="writing",
-            unit="images",
-            show_progress=show_progress,
-        )
-        result = _finish(listing, plan, chunks, tasks, written, options)
+        spooled = _read(listing, folder, how)
+        plan = plan_lib.make(listing, spooled.contents, options.splits)
+        _release(listing, spooled.contents)
+        parts = _parts(plan, spooled)
+        written = _write(listing, spooled, parts, folder, how)
+        result = _finish(listing, plan, spooled, parts, written, folder, options)
         staging.switch(folder, output)
-    kept = sum(not chunk.fresh for chunk in chunks) + sum(w.state == "kept" for w in written)
+    kept = spooled.num_kept + sum(done.state == "kept" for done in written)
     return Built(
         manifest=result,
         label_conflicts=plan.conflicts,
-        resumed=(kept, len(chunks) + len(written)),
-        repaired=tuple(w.shard.file for w in written if w.state == "repaired"),
+        resumed=(kept, len(spooled.paths) + len(written)),
+        repaired=tuple(done.shard.file for done in written if done.state == "repaired"),
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _How:
+    """What every stage is told."""
+
+    options: BuildOptions
+    num_workers: int
+    show_progress: bool
+
+
+@dataclasses.dataclass
+class _Spooled:
+    """What reading has told, and where the images are.
+
+    Attributes:
+        contents: by image.
+        ends: integers [n], where each image ends in its chunk.
+        chunk_size: images in each chunk but the last.
+        paths: of the chunks.
+        rejects: (position, reason, detail) of the images that cannot be used.
+        notes: (position, note) of what was done to others.
+        num_kept: chunks that a build before had made.
+    """
+
+    contents: plan_lib.Contents
+    ends: np.ndarray
+    chunk_size: int
+    paths: list[str]
+    rejects: list[tuple[int, str, str]] = dataclasses.field(default_factory=list)
+    notes: list[tuple[int, str]] = dataclasses.field(default_factory=list)
+    num_kept: int = 0
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the bytes of these images, int64."""
+        return self.ends[rows].astype(np.int64) - self.starts(rows)
+
+    def starts(self, rows: np.ndarray) -> np.ndarray:
+        """Returns where these images begin in their chunks, int64."""
+        return np.where(rows % self.chunk_size == 0, 0, self.ends[rows - 1]).astype(np.int64)
 
 
 def _existing_set(output: str, settings: Mapping[str, Any]) -> manifest.Manifest | None:
@@ -202,22 +246,53 @@ def _check_space(folder: str, num_images: int, options: BuildOptions) -> None:
         )
 
 
-def _read(
-    listing: sources.Listing,
-    folder: str,
-    options: BuildOptions,
-    crew: workers.Crew,
-    show_progress: bool,
-) -> list[spool.Chunk]:
-    return crew.run(
-        spool.make,
-        _chunk_tasks(listing, folder, options),
-        total=len(listing),
-        title="reading",
-        unit="images",
-        show_progress=show_progress,
-        retry=spool.after_death,
+def _read(listing: sources.Listing, folder: str, how: _How) -> _Spooled:
+    """Reads and decodes every image.
+
+    Raises:
+        BuildError: if none can be used.
+    """
+    count = len(listing)
+    width = near_duplicates.FINGERPRINT_BYTES if how.options.splits.near_duplicates else 0
+    contents = plan_lib.Contents(
+        usable=np.zeros(count, bool),
+        sha256=columns.zeros((count, 32), np.uint8, folder),
+        fingerprints=columns.zeros((count, width), np.uint8, folder),
     )
+    step = spool.size(count)
+    paths = [""] * -(-count // step)
+    # An encoded image is hardly ever larger than twice its pixels.
+    narrow = 2 * step * how.options.policy.size**2 * 3 < 1 << 32
+    ends = np.zeros(count, np.uint32 if narrow else np.int64)
+    result = _Spooled(contents, ends, step, paths)
+    with workers.Crew(how.num_workers) as crew:
+        for number, chunk in crew.run(
+            spool.make,
+            _chunk_tasks(listing, folder, how.options),
+            total=count,
+            title="reading",
+            unit="images",
+            show_progress=how.show_progress,
+            retry=spool.after_death,
+        ):
+            first = number * step
+            rows = slice(first, first + len(chunk.ends))
+            contents.usable[rows] = np.diff(chunk.ends, prepend=0) > 0
+            contents.sha256[rows] = chunk.sha256
+            contents.fingerprints[rows] = chunk.fingerprints
+            result.ends[rows] = chunk.ends
+            result.paths[number] = chunk.path
+            result.rejects += [(first + at, why, detail) for at, why, detail in chunk.rejects]
+            result.notes += [(first + at, note) for at, note in chunk.notes]
+            result.num_kept += not chunk.fresh
+            _release(listing, contents)
+    if not contents.usable.any():
+        position, _, detail = min(result.rejects)
+        raise BuildError(
+            f"none of {count} images can be used; the first,"
+            f" {os.fsdecode(listing.keys[position])!r}: {detail}"
+        )
+    return result
 
 
 def _chunk_tasks(
@@ -232,126 +307,132 @@ def _chunk_tasks(
     )
 
 
-def _sources_sha256(
-    listing: sources.Listing, crew: workers.Crew, options: BuildOptions, show_progress: bool
-) -> str:
+def _sources_sha256(listing: sources.Listing, how: _How) -> str:
     """Returns the digest of the sources, reading but not decoding them."""
-    digests = crew.run(
-        spool.digests,
-        _chunk_tasks(listing, "", options),
-        total=len(listing),
-        title="comparing",
-        unit="images",
-        show_progress=show_progress,
-    )
-    return _digest(listing, np.concatenate(digests))
+    with workers.Crew(how.num_workers) as crew:
+        digests = dict(
+            crew.run(
+                spool.digests,
+                _chunk_tasks(listing, "", how.options),
+                total=len(listing),
+                title="comparing",
+                unit="images",
+                show_progress=how.show_progress,
+            )
+        )
+    return _digest(listing, np.concatenate([digests[number] for number in sorted(digests)]))
 
 
 def _digest(listing: sources.Listing, sha256: np.ndarray) -> str:
     """Identifies the input: what each image is called, what it counts as, and its bytes."""
-    whole = hashlib.sha256()
-    for image, digest in zip(listing.images, sha256, strict=True):
-        said = json.dumps([image.key, image.label, image.group, image.domain, image.split])
-        whole.update(said.encode() + b"\0" + digest.tobytes() + b"\n")
-    for exclusion in listing.excluded:
-        whole.update(json.dumps(dataclasses.astuple(exclusion)).encode() + b"\n")
+    names = (listing.class_names, listing.domains, listing.split_names)
+    excluded = [dataclasses.astuple(exclusion) for exclusion in listing.excluded]
+    whole = hashlib.sha256(json.dumps([names, excluded]).encode())
+    for strings in (listing.keys, listing.group_names):
+        whole.update(strings.blob)
+        whole.update(strings.ends.tobytes())
+    # The boxes stand in the keys.
+    for column in (listing.label, listing.domain, listing.group, listing.split, sha256):
+        whole.update(column.tobytes())
     return whole.hexdigest()
 
 
-def _contents(listing: sources.Listing, chunks: Sequence[spool.Chunk]) -> plan_lib.Contents:
-    """Returns what reading has told.
-
-    Raises:
-        BuildError: if no image can be used.
-    """
-    usable = np.concatenate([np.diff(chunk.ends, prepend=0) > 0 for chunk in chunks])
-    if not usable.any():
-        position, _, detail = chunks[0].rejects[0]
-        raise BuildError(
-            f"none of {len(listing)} images can be used; the first,"
-            f" {os.fsdecode(listing.keys[position])!r}: {detail}"
-        )
-    return plan_lib.Contents(
-        usable=usable,
-        sha256=np.concatenate([chunk.sha256 for chunk in chunks]),
-        fingerprints=np.concatenate([chunk.fingerprints for chunk in chunks]),
-    )
+def _release(listing: sources.Listing, contents: plan_lib.Contents) -> None:
+    """Lets go of the memory of what lies in files."""
+    listing.keys.release()
+    listing.file_keys.release()
+    columns.release(contents.sha256)
+    columns.release(contents.fingerprints)
 
 
-class _Tasks:
-    """The shards of a plan, made one at a time: their rows are named, not held."""
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A shard to be: its split, its file name and the positions of its images, in row order."""
 
-    def __init__(
-        self,
-        listing: sources.Listing,
-        plan: plan_lib.Plan,
-        contents: plan_lib.Contents,
-        chunks: Sequence[spool.Chunk],
-        folder: str,
-        options: BuildOptions,
-    ):
-        self._listing, self._sha256, self._folder = listing, contents.sha256, folder
-        sizes = [len(chunk.ends) for chunk in chunks]
-        self._paths = tuple(chunk.path for chunk in chunks)
-        self._chunk = np.repeat(np.arange(len(chunks)), sizes)
-        ends = np.concatenate([chunk.ends for chunk in chunks])
-        lengths = np.concatenate([np.diff(chunk.ends, prepend=0) for chunk in chunks])
-        self._start, self._length = ends - lengths, lengths
-        self.parts: list[tuple[str, str, np.ndarray]] = []  # split, file name, positions
-        for split, rows in plan.rows.items():
-            self._divide(split, rows, options)
+    split: str
+    file: str
+    rows: np.ndarray
 
-    def _divide(self, split: str, rows: np.ndarray, options: BuildOptions) -> None:
+
+def _parts(plan: plan_lib.Plan, spooled: _Spooled) -> list[_Part]:
+    """Returns the shards of a plan."""
+    parts = []
+    for split, rows in plan.rows.items():
         if not len(rows):
-            return
-        num_shards = sharding.num_shards(len(rows), int(self._length[rows].mean()))
+            continue
+        num_shards = sharding.num_shards(len(rows), int(spooled.lengths(rows).mean()))
         start = 0
         for shard_index, end in enumerate(sharding.boundaries(len(rows), num_shards)):
             name = sharding.file_name(split, shard_index, num_shards)
-            self.parts.append((split, name, rows[start:end]))
+            parts.append(_Part(split, name, rows[start:end]))
             start = end
+    return parts
 
-    def __iter__(self) -> Iterator[ShardTask]:
-        listing = self._listing
-        domains = [domain.encode("utf-8", "surrogateescape") for domain in listing.domains]
-        for _, name, rows in self.parts:
-            groups = listing.group[rows].tolist()
-            yield ShardTask(
-                path=os.path.join(self._folder, staging.SET, name),
-                journal=os.path.join(self._folder, staging.JOURNAL, f"{name}.json"),
-                keys=listing.keys.take(rows),
-                groups=Strings.of(listing.group_names[g] if g >= 0 else b"" for g in groups),
-                domains=Strings.of(domains[d] for d in listing.domain[rows].tolist()),
-                labels=listing.label[rows].astype(np.int64),
-                chunks=self._paths,
-                chunk=self._chunk[rows],
-                start=self._start[rows],
-                length=self._length[rows],
-                sha256=self._sha256[rows],
+
+def _write(
+    listing: sources.Listing,
+    spooled: _Spooled,
+    parts: Sequence[_Part],
+    folder: str,
+    how: _How,
+) -> list[WrittenShard]:
+    """Writes every shard; returns them in the order of the parts."""
+    with workers.Crew(how.num_workers) as crew:
+        done = dict(
+            crew.run(
+                write_shard,
+                (_shard_task(listing, spooled, part, folder) for part in parts),
+                total=sum(len(part.rows) for part in parts),
+                title="writing",
+                unit="images",
+                show_progress=how.show_progress,
             )
+        )
+    return [done[number] for number in range(len(parts))]
+
+
+def _shard_task(listing: sources.Listing, spooled: _Spooled, part: _Part, folder: str) -> ShardTask:
+    rows = part.rows
+    domains = [domain.encode("utf-8", "surrogateescape") for domain in listing.domains]
+    groups = listing.group[rows].tolist()
+    task = ShardTask(
+        path=os.path.join(folder, staging.SET, part.file),
+        journal=os.path.join(folder, staging.JOURNAL, f"{part.file}.json"),
+        keys=listing.keys.take(rows),
+        groups=Strings.of(listing.group_names[g] if g >= 0 else b"" for g in groups),
+        domains=Strings.of(domains[d] for d in listing.domain[rows].tolist()),
+        labels=listing.label[rows],
+        chunks=tuple(spooled.paths),
+        chunk=rows // spooled.chunk_size,
+        start=spooled.starts(rows),
+        length=spooled.lengths(rows),
+    )
+    _release(listing, spooled.contents)
+    return task
 
 
 def _finish(
     listing: sources.Listing,
     plan: plan_lib.Plan,
-    chunks: Sequence[spool.Chunk],
-    tasks: _Tasks,
+    spooled: _Spooled,
+    parts: Sequence[_Part],
     written: Sequence[WrittenShard],
+    folder: str,
     options: BuildOptions,
 ) -> manifest.Manifest:
     """Writes what stands beside the shards, the manifest last, and takes away what does not."""
-    folder = os.path.dirname(next(iter(tasks)).path)
-    sha256 = np.concatenate([chunk.sha256 for chunk in chunks])
-    rejects = _rejects(listing, plan, chunks)
+    folder = os.path.join(folder, staging.SET)
+    sha256 = spooled.contents.sha256
+    rejects = _rejects(listing, plan, spooled)
     split_entries = {}
     for name, rows in plan.rows.items():
-        shards = [
-            done for (split, *_), done in zip(tasks.parts, written, strict=True) if split == name
-        ]
-        index = _index(listing, plan, rows, sha256, shards)
-        entries = [done.shard for done in shards]
+        shards = [done for part, done in zip(parts, written, strict=True) if part.split == name]
         split_entries[name] = index_lib.write(
-            folder, name, index, entries, len(listing.class_names)
+            folder,
+            name,
+            _index(listing, plan, rows, sha256, shards),
+            [done.shard for done in shards],
+            len(listing.class_names),
         )
     result = manifest.Manifest(
         class_names=listing.class_names,
@@ -365,7 +446,7 @@ def _finish(
         settings=options.settings(listing),
         sources_sha256=_digest(listing, sha256),
         attributes=dict(listing.attributes),
-        notes=_notes(plan, chunks),
+        notes=dict(sorted(Counter(n for at, n in spooled.notes if plan.group[at] >= 0).items())),
     )
     _remove_others(folder, result)
     files.write_whole(os.path.join(folder, manifest.FILE_NAME), manifest.to_json(result))
@@ -382,31 +463,16 @@ def _remove_others(folder: str, result: manifest.Manifest) -> None:
 
 
 def _rejects(
-    listing: sources.Listing, plan: plan_lib.Plan, chunks: Sequence[spool.Chunk]
+    listing: sources.Listing, plan: plan_lib.Plan, spooled: _Spooled
 ) -> tuple[Reject, ...]:
     """Returns every image and file that is not in the set, in the order of keys."""
-    unusable: list[tuple[int, str, str]] = []
-    first = 0
-    for chunk in chunks:
-        unusable += [(first + at, reason, detail) for at, reason, detail in chunk.rejects]
-        first += len(chunk.ends)
     images_out = [
         Reject(os.fsdecode(listing.keys[at]), listing.class_names[listing.label[at]], why, detail)
-        for at, why, detail in (*unusable, *plan.dropped)
+        for at, why, detail in (*spooled.rejects, *plan.dropped)
     ]
     files_out = [Reject(e.key, e.label, e.reason, e.detail) for e in listing.excluded]
     every = (*images_out, *files_out)
     return tuple(sorted(every, key=lambda reject: (os.fsencode(reject.key), reject.reason)))
-
-
-def _notes(plan: plan_lib.Plan, chunks: Sequence[spool.Chunk]) -> dict[str, int]:
-    """Counts what was done to images that are in the set."""
-    counts: Counter[str] = Counter()
-    first = 0
-    for chunk in chunks:
-        counts.update(note for at, note in chunk.notes if plan.group[first + at] >= 0)
-        first += len(chunk.ends)
-    return dict(sorted(counts.items()))
 
 
 def _index(
@@ -415,21 +481,28 @@ def _index(
     rows: np.ndarray,
     sha256: np.ndarray,
     shards: Sequence[WrittenShard],
-) -> index_lib.Index:
-    def joined(columns: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-        return np.concatenate([np.zeros(0, dtype), *columns]).astype(dtype)
+) -> index_lib.Columns:
+    """Returns what makes each column of a split's index, see `index.Index`."""
 
-    return index_lib.Index(
-        shard=np.repeat(np.arange(len(shards)), [len(s.length) for s in shards]).astype(np.int32),
-        offset=joined([shard.offset for shard in shards], np.int64),
-        length=joined([shard.length for shard in shards], np.int64),
-        checksum=joined([shard.checksum for shard in shards], np.uint32),
-        label=listing.label[rows],
-        domain=listing.domain[rows],
-        group=plan.group[rows],
-        source_sha256=sha256[rows],
-        keys=listing.keys.take(rows),
-    )
+    def joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
+
+    def keys() -> Strings:
+        return listing.keys.take(rows)
+
+    sizes = [len(shard.length) for shard in shards]
+    return {
+        "shard": lambda: np.repeat(np.arange(len(shards), dtype=np.int32), sizes),
+        "offset": lambda: joined([shard.offset for shard in shards], np.int64),
+        "length": lambda: joined([shard.length for shard in shards], np.int64),
+        "checksum": lambda: joined([shard.checksum for shard in shards], np.uint32),
+        "label": lambda: listing.label[rows],
+        "domain": lambda: listing.domain[rows],
+        "group": lambda: plan.group[rows].astype(np.int64),
+        "source_sha256": lambda: sha256[rows],
+        "key_bytes": lambda: np.frombuffer(keys().blob, np.uint8),
+        "key_ends": lambda: keys().ends.astype(np.int64),
+    }
 
 
 def _accounting(

@@ -16,6 +16,7 @@ Add --dry_run to see what would be written.
 """
 
 import codecs
+import ctypes
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -169,6 +170,7 @@ def main(arguments: Sequence[str]) -> int:
         raise cli.UsageError(f"--source must be an existing folder, zip or tar, got {source!r}")
     if output and os.path.isdir(source) and _is_inside(output, source):
         raise cli.UsageError(f"--output must not lie inside --source, got {output!r}")
+    _give_memory_back()
     started = time.monotonic()
     listing = sources.list_images(trees.open_tree(source), _rule(), _classes(), _selection())
     if _DRY_RUN.value:
@@ -184,6 +186,17 @@ def main(arguments: Sequence[str]) -> int:
     )
     _report(built, listing, output, started)
     return cli.DONE
+
+
+def _give_memory_back() -> None:
+    """Lets glibc return freed columns to the system at once.
+
+    Once a large array is freed, it otherwise keeps what later ones take: a quarter of the peak for
+    145,800 images.
+    """
+    threshold = 128 << 10  # 128 KiB
+    for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+        ctypes.CDLL(None).mallopt(parameter, threshold)
 
 
 def _is_inside(path: str, folder: str) -> bool:

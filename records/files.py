@@ -1,11 +1,12 @@
 """Files that are whole or not there, even after a power cut."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
 
 TEMPORARY_PREFIX = ".tmp-"
 
@@ -25,8 +26,13 @@ def write_whole(path: str, data: bytes) -> str:
     return write_stream(path, [data])
 
 
-def write_stream(path: str, pieces: Iterable[bytes]) -> str:
+def write_stream(path: str, pieces: Iterable[bytes], *, sync_folder: bool = True) -> str:
     """Writes pieces under a temporary name, syncs them, renames that to `path`, syncs the folder.
+
+    Args:
+        path: of the file.
+        pieces: its bytes.
+        sync_folder: False where the caller will do it once for many files.
 
     Returns:
         The SHA-256 of all pieces together in hexadecimal.
@@ -42,11 +48,20 @@ def write_stream(path: str, pieces: Iterable[bytes]) -> str:
                 digest.update(piece)
                 size += len(piece)
                 _write_all(file, piece)
-        commit(temporary, path)
+        commit(temporary, path, sync_folder=sync_folder)
     except OSError as error:
         what = f"{error.strerror} at {size:,} bytes of"
         raise OSError(error.errno, what, error.filename or path) from None
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def whole(path: str) -> Iterator[BinaryIO]:
+    """Gives a file to write to, which gets the name `path` at the end, as with `write_stream`."""
+    temporary = _temporary(path)
+    with open(temporary, "wb") as file:
+        yield file
+    commit(temporary, path)
 
 
 def write_unsynced(path: str, data: bytes) -> None:
@@ -68,11 +83,12 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
         view = view[file.write(view) :]
 
 
-def commit(temporary: str, path: str) -> None:
+def commit(temporary: str, path: str, *, sync_folder: bool = True) -> None:
     """Gives a finished file its name, so that even after a power cut it is whole or not there."""
     sync(temporary)
     os.replace(temporary, path)
-    sync(os.path.dirname(path) or ".")
+    if sync_folder:
+        sync(os.path.dirname(path) or ".")
 
 
 def sync(path: str) -> None:

@@ -5,11 +5,13 @@ Row numbers are positions in the index, in shard order. The file is a NumPy arch
 """
 
 import dataclasses
+import functools
 import hashlib
 import io
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import BinaryIO
 
 import numpy as np
 
@@ -52,18 +54,32 @@ class Index:
         return os.fsdecode(self.keys[row])
 
 
+Columns = Mapping[str, Callable[[], np.ndarray]]
+
+
 def to_bytes(index: Index) -> bytes:
     """Returns the index as the bytes of its file, the same for equal indexes."""
-    columns = {
-        field.name: getattr(index, field.name)
-        for field in dataclasses.fields(Index)
-        if field.name != "keys"
-    }
-    columns["key_bytes"] = np.frombuffer(index.keys.blob, np.uint8)
-    columns["key_ends"] = index.keys.ends
     out = io.BytesIO()
-    np.savez(out, **columns)
+    _write_columns(out, columns(index))
     return out.getvalue()
+
+
+def columns(index: Index) -> Columns:
+    """Returns what makes each column of the file."""
+    names = [field.name for field in dataclasses.fields(Index) if field.name != "keys"]
+    return {
+        **{name: functools.partial(getattr, index, name) for name in names},
+        "key_bytes": lambda: np.frombuffer(index.keys.blob, np.uint8),
+        "key_ends": lambda: index.keys.ends.astype(np.int64),
+    }
+
+
+def _write_columns(out: BinaryIO, made: Columns) -> None:
+    """Writes a NumPy archive, holding one column at a time."""
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, make in made.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(make()), allow_pickle=False)
 
 
 def from_bytes(data: bytes) -> Index:
@@ -87,18 +103,30 @@ def from_bytes(data: bytes) -> Index:
 def write(
     folder: str,
     name: str,
-    index: Index,
+    made: Columns,
     shards: Sequence[manifest_lib.Shard],
     num_classes: int,
 ) -> manifest_lib.Split:
-    """Writes the index of a split and returns the split as it stands in the manifest."""
-    file, data = sharding.index_name(name), to_bytes(index)
-    sha256 = files.write_whole(os.path.join(folder, file), data)
-    counts = np.bincount(index.label, minlength=num_classes)
+    """Writes the index of a split and returns the split as it stands in the manifest.
+
+    Args:
+        folder: of the record set.
+        name: of the split.
+        made: what makes each column, as from `columns`.
+        shards: of the split.
+        num_classes: of the record set.
+    """
+    file = sharding.index_name(name)
+    path = os.path.join(folder, file)
+    with files.whole(path) as out:  # straight to the file: in memory it would be there twice
+        _write_columns(out, made)
+    size, sha256 = os.path.getsize(path), files.sha256_of(path)
+    label = made["label"]()
+    counts = np.bincount(label, minlength=num_classes)
     return manifest_lib.Split(
         class_counts=tuple(counts.tolist()),
         shards=tuple(shards),
-        index=manifest_lib.Shard(file, len(index), len(data), sha256),
+        index=manifest_lib.Shard(file, len(label), size, sha256),
     )
 
 

@@ -68,7 +68,7 @@ class Plan:
 
     Attributes:
         rows: for each split the positions of its images in the listing, in row order.
-        group: int64 [n], equal for images that belong together; -1 for those that stay out.
+        group: int32 [n], equal for images that belong together; -1 for those that stay out.
         dropped: (position, reason, detail) of usable images that stay out.
         conflicts: groups of keys with equal bytes and different labels.
     """
@@ -100,10 +100,10 @@ def make(listing: Listing, contents: Contents, options: SplitOptions) -> Plan:
     used[list(dropped)] = False
     if not used.any():
         raise BuildError(f"none of {len(listing)} images is left to be written")
-    rows = _rows(listing, np.flatnonzero(used), group, given, options)
+    rows = _rows(listing, np.flatnonzero(used).astype(np.int32), group, given, options)
     return Plan(
         rows=rows,
-        group=np.where(used, group, -1),
+        group=np.where(used, group, np.int32(-1)),
         dropped=tuple((position, *dropped[position]) for position in sorted(dropped)),
         conflicts=tuple(tuple(_names(listing.keys, p)) for p in conflicts),
     )
@@ -143,8 +143,8 @@ def _rows(
     """Returns the positions of each split's images in row order, by a salted hash of the key."""
     parted = assign(listing, used, group, options)
     order = splits.order(listing.keys, f"order {options.seed}")
-    place = np.empty(len(listing), np.int64)
-    place[order] = np.arange(len(listing))
+    place = np.empty(len(listing), np.int32)
+    place[order] = np.arange(len(listing), dtype=np.int32)
     return {name: rows[np.argsort(place[rows])] for name, rows in parted.items()}
 
 
@@ -155,9 +155,8 @@ def _parted(
     ratios: Mapping[str, float],
     seed: int,
 ) -> dict[str, np.ndarray]:
-    _, numbers = np.unique(group[used], return_inverse=True)
     keys = (listing.keys[position] for position in used.tolist())
-    assigned = splits.assign(listing.label[used], numbers, keys, ratios, seed=seed)
+    assigned = splits.assign(listing.label[used], group[used], keys, ratios, seed=seed)
     return {name: used[assigned == number] for number, name in enumerate(ratios)}
 
 
@@ -184,10 +183,16 @@ def _given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
 
 
 def _content_numbers(contents: Contents) -> np.ndarray:
-    """Returns a number for each distinct content, int64 [n]; -1 for images that are not usable."""
-    whole = np.ascontiguousarray(contents.sha256).view("V32").ravel()
-    _, numbers = np.unique(whole, return_inverse=True)
-    return np.where(contents.usable, numbers, -1)
+    """Returns a number for each distinct content, int32 [n]; -1 for images that are not usable."""
+    words = contents.sha256.view(np.uint64)
+    order = np.lexsort(words.T)
+    first = np.zeros(len(order), bool)
+    for word in words.T:
+        first[1:] |= np.diff(word[order]) != 0
+    numbers = np.empty(len(order), np.int32)
+    numbers[order] = np.cumsum(first, dtype=np.int32)
+    numbers[~contents.usable] = -1
+    return numbers
 
 
 def _looks(contents: Contents, options: SplitOptions) -> list[np.ndarray]:
@@ -207,11 +212,17 @@ def _conflicts(listing: Listing, content: np.ndarray) -> list[np.ndarray]:
     if listing.box is not None:
         _, image = np.unique(np.column_stack([content, listing.box]), axis=0, return_inverse=True)
         image = np.where(content < 0, -1, image.ravel())
-    order = np.flatnonzero(image >= 0)
-    order = order[np.argsort(image[order], kind="stable")]
-    groups = np.split(order, np.flatnonzero(np.diff(image[order])) + 1)
-    found = [group for group in groups if len(set(listing.label[group].tolist())) > 1]
+    found = [g for g in _several(image) if len(set(listing.label[g].tolist())) > 1]
     return sorted(found, key=lambda group: int(group[0]))
+
+
+def _several(numbers: np.ndarray, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """Returns the positions of each number that several of the rows have, -1 apart."""
+    rows = np.flatnonzero(numbers >= 0) if rows is None else rows
+    sizes = np.bincount(numbers[rows]) if len(rows) else np.zeros(0, np.int64)
+    rows = rows[sizes[numbers[rows]] > 1]
+    rows = rows[np.argsort(numbers[rows], kind="stable")]
+    return np.split(rows, np.flatnonzero(np.diff(numbers[rows])) + 1) if len(rows) else []
 
 
 def _deal_with_conflicts(
@@ -246,9 +257,7 @@ def _deal_with_leaks(
     ranks = np.array([rank.get(name, 0) * 1000 - n for n, name in enumerate(listing.split_names)])
     used = np.flatnonzero(usable)
     used = used[~np.isin(used, list(dropped))]
-    used = used[np.argsort(group[used], kind="stable")]
-    members = np.split(used, np.flatnonzero(np.diff(group[used])) + 1)
-    leaks = [m for m in members if len(np.unique(given[m])) > 1]
+    leaks = [m for m in _several(group, used) if len(np.unique(given[m])) > 1]
     if leaks and on_leak == "refuse":
         said = "; ".join(
             " and ".join(map(repr, _names(listing.keys, m[:3]))) for m in leaks[:_NAMED]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from records import labels, trees
-from records.columns import Strings
+from records.columns import Strings, StringsWriter
 from records.labels import SourceError
 
 _IMAGE_SUFFIXES = (
@@ -66,14 +66,14 @@ class Listing:
         label: int32 [n], position in `class_names`.
         class_names: in label order.
         attributes: values of each attribute, if classes are combinations of them.
-        group: int64 [n], position in `group_names`, -1 for none.
+        group: int32 [n], position in `group_names`, -1 for none.
         group_names: distinct.
         domain: int32 [n], position in `domains`.
         domains: sorted.
         split: int16 [n], position in `split_names`, -1 where it is not given.
         split_names: sorted.
         box: float64 [n, 4], or None.
-        stamp: int64 [n], see `trees.Entry`.
+        stamp: uint32 [n], see `trees.Entry`.
         span: int64 [n, 5], the fields of `trees.Span`, or None in a folder.
         excluded: what is left out.
         settings: how labels were found, for the manifest.
@@ -197,10 +197,10 @@ class _Lister:
         self._groups: dict[str, int] = {}
         self._domains: dict[str, int] = {}
         self._splits: dict[str, int] = {}
-        self._keys, self._key_ends = bytearray(), array.array("q")
-        self._file_keys, self._file_key_ends = bytearray(), array.array("q")
-        self._columns = {name: array.array("q") for name in ("value", "group", "domain", "split")}
-        self._stamps, self._spans = array.array("q"), array.array("q")
+        self._keys, self._file_keys = StringsWriter(), StringsWriter()
+        codes = {"value": "i", "group": "i", "domain": "i", "split": "h"}
+        self._columns = {name: array.array(code) for name, code in codes.items()}
+        self._stamps, self._spans = array.array("I"), array.array("q")
         self._boxes = array.array("d")
         self._excluded: list[tuple[str, tuple[str, ...] | None, str, str]] = []
         self._forms = array.array("q")  # hashes of the composed form of keys
@@ -276,11 +276,9 @@ class _Lister:
         key = entry.key
         if fact.box:
             key += b"#" + ",".join(f"{edge:g}" for edge in fact.box).encode()
-            self._file_keys += entry.key
-            self._file_key_ends.append(len(self._file_keys))
+            self._file_keys.append(entry.key)
             self._boxes.extend(fact.box)
-        self._keys += key
-        self._key_ends.append(len(self._keys))
+        self._keys.append(key)
         columns = self._columns
         columns["value"].append(self._values.setdefault(values, len(self._values)))
         group = -1
@@ -301,7 +299,7 @@ class _Lister:
         """Returns what was taken."""
         self._check_lists()
         missing = self._missing_rows(tree)
-        if not self._key_ends:
+        if not len(self._keys):
             left_out = f"{len(self._excluded)} files left out"
             raise SourceError(f"no image found in {tree.path} ({left_out})")
         seen: dict[str, set[str]] = {}
@@ -311,8 +309,8 @@ class _Lister:
         ordered = self._classes.ordered(seen)
         class_names = labels.class_names(ordered)
         numbers = {name: number for number, name in enumerate(class_names)}
-        to_label = np.array([numbers[labels.JOINER.join(values)] for values in self._values])
-        keys = _strings(self._keys, self._key_ends)
+        label_of = [numbers[labels.JOINER.join(values)] for values in self._values]
+        keys = self._keys.strings()
         boxed = len(self._boxes) > 0
         domains, domain = _in_order(self._domains, self._columns["domain"])
         split_names, split = _in_order(self._splits, self._columns["split"])
@@ -323,17 +321,17 @@ class _Lister:
         return Listing(
             tree=tree,
             keys=keys,
-            file_keys=_strings(self._file_keys, self._file_key_ends) if boxed else keys,
-            label=to_label[_numbers(self._columns["value"])].astype(np.int32),
+            file_keys=self._file_keys.strings() if boxed else keys,
+            label=np.array(label_of, np.int32)[_numbers(self._columns["value"])],
             class_names=class_names,
             attributes=ordered if self._classes.attributes else {},
-            group=_numbers(self._columns["group"]),
+            group=_narrow(_numbers(self._columns["group"])),
             group_names=Strings.of(_bytes(name) for name in self._groups),
-            domain=domain.astype(np.int32),
+            domain=_narrow(domain),
             domains=domains,
-            split=split.astype(np.int16),
+            split=_narrow(split),
             split_names=split_names,
-            box=_numbers(self._boxes, np.float64).reshape(-1, 4) if boxed else None,
+            box=_numbers(self._boxes).reshape(-1, 4) if boxed else None,
             stamp=_numbers(self._stamps),
             span=_numbers(self._spans).reshape(-1, 5) if len(self._spans) else None,
             excluded=tuple(excluded + missing),
@@ -389,16 +387,19 @@ def _table(path: str, column: str, *, needed: bool = True) -> dict[str, tuple[in
 def _in_order(names: Mapping[str, int], column: array.array) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the names sorted, and the column with their new numbers; -1 stays."""
     ordered = sorted(names)
-    new = np.array([ordered.index(name) for name in names] + [-1], np.int64)
-    return tuple(ordered), new[_numbers(column)]
+    new = np.array([ordered.index(name) for name in names] + [-1], column.typecode)
+    return tuple(ordered), new[np.array(column)]
 
 
-def _strings(blob: bytearray, ends: array.array) -> Strings:
-    return Strings(bytes(blob), _numbers(ends))
+def _narrow(column: np.ndarray) -> np.ndarray:
+    """Returns a column that has one value only as that value, repeated without memory."""
+    alike = bool((column == column[0]).all())
+    return np.broadcast_to(column[0], len(column)) if alike else column
 
 
-def _numbers(column: array.array, dtype: type = np.int64) -> np.ndarray:
-    return np.array(column, dtype)
+def _numbers(column: array.array) -> np.ndarray:
+    """Returns a column as it stands in memory, not copied."""
+    return np.frombuffer(column, column.typecode)
 
 
 def _text(key: bytes) -> str:

@@ -58,20 +58,20 @@ def merge_groups(*memberships: np.ndarray) -> np.ndarray:
     """Returns one group number for each image, joining all that share a number in any membership.
 
     Args:
-        memberships: int64 [n] each, such as the given groups and the contents; equal numbers belong
-            together, -1 ties its image to nothing.
+        memberships: integers [n] each, such as the given groups and the contents; equal numbers
+            belong together, -1 ties its image to nothing.
 
     Returns:
-        int64 [n], the position of the first image of the group that image i belongs to.
+        int32 [n], the position of the first image of the group that image i belongs to.
     """
-    root = np.arange(len(memberships[0]))
+    root = np.arange(len(memberships[0]), dtype=np.int32)
     before = None
     while before is None or (root != before).any():
         before = root
         for membership in memberships:
             tied = np.flatnonzero(membership >= 0)
             if len(tied):
-                lowest = np.full(membership.max() + 1, len(root))
+                lowest = np.full(membership.max() + 1, len(root), np.int32)
                 np.minimum.at(lowest, membership[tied], root[tied])
                 root = root.copy()
                 root[tied] = lowest[membership[tied]]
@@ -80,10 +80,12 @@ def merge_groups(*memberships: np.ndarray) -> np.ndarray:
 
 
 def order(keys: Iterable[bytes], salt: str) -> np.ndarray:
-    """Returns the positions of keys in the order of their salted hashes, int64 [n]."""
-    hashes = b"".join(sharding.key_hash(key, salt) for key in keys)
+    """Returns the positions of keys in the order of their salted hashes, int32 [n]."""
+    hashes = bytearray()
+    for key in keys:
+        hashes += sharding.key_hash(key, salt)
     words = np.frombuffer(hashes, ">u8").reshape(-1, 2)
-    return np.lexsort((words[:, 1], words[:, 0]))
+    return np.lexsort((words[:, 1], words[:, 0])).astype(np.int32)
 
 
 def assign(
@@ -103,23 +105,24 @@ def assign(
 
     Args:
         labels: int [n], 0 or above.
-        groups: int64 [n], as from `merge_groups`.
+        groups: int64 [n], 0 or above, equal for images that belong together.
         keys: n distinct keys; together with `seed` they decide ties, the order of images does not.
         ratios: share of each split.
         seed: another seed gives another assignment.
 
     Returns:
-        int64 [n], positions in `ratios`.
+        int16 [n], positions in `ratios`.
     """
     shares = np.array(list(ratios.values()))
     num_classes = int(labels.max()) + 1
     targets = shares[:, None] * np.bincount(labels, minlength=num_classes)  # [splits, classes]
     filled = np.zeros_like(targets)
-    result = np.empty(len(labels), np.int64)
+    result = np.empty(len(labels), np.int16)
     whole = shares * len(labels)
 
     shuffled = order(keys, f"split {seed}")
-    for images in _together(groups, shuffled):
+    sizes = np.bincount(groups)
+    for images in _together(groups, sizes, shuffled):
         counts = np.bincount(labels[images], minlength=num_classes)
         cost = _chi_square_added(counts, filled, targets).sum(1)
         cost += _chi_square_added(np.array([len(images)]), filled.sum(1), whole)
@@ -127,7 +130,6 @@ def assign(
         result[images] = split
         filled[split] += counts
 
-    sizes = np.bincount(groups, minlength=len(labels))
     alone = shuffled[sizes[groups[shuffled]] == 1]
     apportioner = apportionment.Apportioner(len(shares))
     for label in range(num_classes):
@@ -138,14 +140,16 @@ def assign(
     return result
 
 
-def _together(groups: np.ndarray, shuffled: np.ndarray) -> list[np.ndarray]:
+def _together(groups: np.ndarray, sizes: np.ndarray, shuffled: np.ndarray) -> list[np.ndarray]:
     """Returns the images of each group of several, the largest group first, ties as shuffled."""
-    place = np.empty(len(groups), np.int64)
-    place[shuffled] = np.arange(len(groups))
-    by_group = shuffled[np.argsort(groups[shuffled], kind="stable")]
-    _, starts, sizes = np.unique(groups[by_group], return_index=True, return_counts=True)
-    several = [by_group[s : s + n] for s, n in zip(starts, sizes, strict=True) if n > 1]
-    return sorted(several, key=lambda images: (-len(images), place[images[0]]))
+    images = shuffled[sizes[groups[shuffled]] > 1]
+    if not len(images):
+        return []
+    by_group = np.argsort(groups[images], kind="stable")
+    ends = np.flatnonzero(np.diff(groups[images][by_group])) + 1
+    places = np.split(by_group, ends)  # in the order of `shuffled`
+    places.sort(key=lambda place: (-len(place), place[0]))
+    return [images[place] for place in places]
 
 
 def _chi_square_added(counts: np.ndarray, filled: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from records.sources import Listing
 
 _CHUNKS = 256  # at most about so many, which also bounds the files that are open at a time
 _LEAST = 128  # images of a chunk
+_BUFFER = 1 << 20  # 1 MiB
 _STEP = 32  # images between two moves of the bar
 _POSITION = struct.Struct("<q")
 _VERSION = 1  # of what stands in a chunk; another one is made anew
@@ -38,7 +39,7 @@ class Task:
         number: of the chunk.
         tree: path of the tree.
         keys: of the files.
-        stamps: int64 [n], see `trees.Entry`.
+        stamps: uint32 [n], see `trees.Entry`.
         spans: int64 [n, 5] or None.
         boxes: float64 [n, 4] or None.
         policy: how pixels are made.
@@ -99,6 +100,11 @@ class Chunk:
     fresh: bool
 
 
+def size(num_images: int) -> int:
+    """Returns the number of images in each chunk but the last."""
+    return max(_LEAST, -(-num_images // _CHUNKS))
+
+
 def tasks(
     listing: Listing,
     folder: str,
@@ -108,9 +114,9 @@ def tasks(
     fingerprints: bool,
 ) -> Iterator[Task]:
     """Yields the chunks that hold all images of a listing, in its order."""
-    size = max(_LEAST, -(-len(listing) // _CHUNKS))
-    for number, start in enumerate(range(0, len(listing), size)):
-        part = slice(start, start + size)
+    step = size(len(listing))
+    for number, start in enumerate(range(0, len(listing), step)):
+        part = slice(start, start + step)
         yield Task(
             folder=folder,
             number=number,
@@ -139,7 +145,10 @@ def make(task: Task, advance: workers.Advance) -> Chunk:
     pixels: list[np.ndarray] = []
     crc = said = end = 0
     # Unbuffered where the worker stands: it must be on file when a decoder takes the worker down.
-    with open(task.path("images.part"), "wb") as out, open(task.path("position"), "wb", 0) as at:
+    with (
+        open(task.path("images.part"), "wb", _BUFFER) as out,
+        open(task.path("position"), "wb", 0) as at,
+    ):
         for position, key in enumerate(task.keys):
             os.pwrite(at.fileno(), _POSITION.pack(position), 0)
             try:

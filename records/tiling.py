@@ -41,7 +41,11 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
         columns += [(number, at, tile) for at, tile in zip(offsets, tiles, strict=True)]
         start = end
     entry = index_lib.write(
-        folder, split, _index(index, len(examples), columns), shards, len(info.class_names)
+        folder,
+        split,
+        index_lib.columns(_index(index, len(examples), columns)),
+        shards,
+        len(info.class_names),
     )
     sha256 = files.write_whole(os.path.join(folder, manifest.REJECTS_NAME), b"")
     result = dataclasses.replace(

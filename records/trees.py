@@ -54,7 +54,7 @@ class Entry:
     Attributes:
         key: its path inside the tree with `/` between the parts, raw bytes.
         reason: why it cannot be used, empty if it can.
-        stamp: differs when the file was changed: 64 bits of size, times and inode, or of the place
+        stamp: differs when the file was changed: 32 bits of size, times and inode, or of the place
             in the archive. It only tells whether work on the file must be done again.
         span: where it stands in the archive; None in a folder.
     """
@@ -192,12 +192,16 @@ def _file_entry(root: bytes, key: bytes) -> Entry:
         found = os.stat(os.path.join(root, key))
     except OSError:
         return Entry(key, _hidden(key) or "dangling_link", 0)
-    stamp = hash((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+    stamp = _stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     if stat.S_ISDIR(found.st_mode):  # a link to a folder: followed, it might never end
         reason = "linked_folder"
     else:  # opening a pipe or a device could block or never end
         reason = "" if stat.S_ISREG(found.st_mode) else "not_a_regular_file"
     return Entry(key, _hidden(key) or reason, stamp)
+
+
+def _stamp(*numbers: int) -> int:
+    return hash(numbers) & 0xFFFFFFFF
 
 
 def _hidden(key: bytes) -> str:
@@ -279,7 +283,7 @@ def _bomb(span: Span) -> str:
 
 def _span_stamp(path: str, span: Span) -> int:
     found = os.stat(path)
-    return hash((found.st_size, found.st_mtime_ns, found.st_ino, span.offset, span.crc))
+    return _stamp(found.st_size, found.st_mtime_ns, found.st_ino, span.offset, span.crc)
 
 
 def _spooled(files: Iterable[tuple[bytes, bytes, str]], what: str) -> Tree:
@@ -289,7 +293,7 @@ def _spooled(files: Iterable[tuple[bytes, bytes, str]], what: str) -> Tree:
     for key, data, reason in files:
         held.write(data)
         span = Span(offset, len(data), len(data))
-        entries.append(Entry(key, reason, hash((len(data), zlib.crc32(data))), span))
+        entries.append(Entry(key, reason, _stamp(len(data), zlib.crc32(data)), span))
         offset += len(data)
     held.flush()
     # Without a name, other processes reach it through the one that holds it.

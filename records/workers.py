@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that comes when the parent is gone
+_MOST_FILES = 1 << 16  # descriptors that may be open when a worker is forked
 _MOST_DEATHS = 20  # in one run: more are no accident
 
 Item = TypeVar("Item")
@@ -61,8 +62,8 @@ class Crew:
         unit: str,
         show_progress: bool,
         retry: Callable[[Item], Item] = lambda item: item,
-    ) -> list[Result]:
-        """Returns `function(item, advance)` of every item, in the order of the items.
+    ) -> Iterator[tuple[int, Result]]:
+        """Yields (number of the item, `function(item, advance)`) for every item, as they end.
 
         Args:
             function: importable by name; calls `advance(done, rejected)` to move the bar.
@@ -76,7 +77,6 @@ class Crew:
         Raises:
             WorkerDiedError: if 20 workers die.
         """
-        results: dict[int, Result] = {}
         waiting = enumerate(items)
         held: dict[Any, tuple[int, Item]] = {}  # what each worker has in hand, by pipe
         deaths = 0
@@ -111,15 +111,15 @@ class Crew:
                     elif kind == "error":
                         raise said[0]
                     else:
-                        results[index] = said[0]
                         del held[pipe]
                         hand_out(pipe, next(waiting, None))
-        return [results[index] for index in range(len(results))]
+                        yield index, said[0]
 
     def _start(self, method: str = "spawn") -> Any:
         context: Any = multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
+        forked = method == "fork"
+        process = context.Process(target=_serve, args=(theirs, os.getpid(), forked), daemon=True)
         with _interrupts_ignored():  # inherited: the parent decides what Ctrl-C means
             process.start()
         theirs.close()  # so that its death closes the pipe
@@ -149,6 +149,7 @@ class Crew:
 
 
 def _bar(total: int, title: str, unit: str, show_progress: bool) -> tqdm:
+    tqdm.monitor_interval = 0  # no thread of its own, see Crew.__enter__
     off = None if show_progress else True  # None: off where standard error is no terminal
     return tqdm(total=total, desc=title, unit=f" {unit}", disable=off, mininterval=0.1)
 
@@ -165,8 +166,11 @@ def _interrupts_ignored() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _serve(pipe: Any, parent: int) -> None:
+def _serve(pipe: Any, parent: int, forked: bool) -> None:
     """The life of a worker: takes an item, works, answers, until it is ended."""
+    if forked:  # what the parent has open is not ours: locks, the pipes of others
+        os.closerange(3, pipe.fileno())
+        os.closerange(pipe.fileno() + 1, _MOST_FILES)
     # Without its parent a worker would wait for ever, or write into the folder of the next build.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it went before the line above

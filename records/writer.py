@@ -28,11 +28,10 @@ class ShardTask:
         path: of the shard.
         journal: path of the file that says the shard is finished.
         keys, groups, domains: byte strings of each row.
-        labels: int64 [n].
+        labels: int32 [n].
         chunks: paths of the files that hold the encoded images.
-        chunk: int64 [n], which of them.
+        chunk: int32 [n], which of them.
         start, length: int64 [n], where the image stands in it.
-        sha256: uint8 [n, 32], of the source bytes.
     """
 
     path: str
@@ -45,15 +44,18 @@ class ShardTask:
     chunk: np.ndarray
     start: np.ndarray
     length: np.ndarray
-    sha256: np.ndarray
 
     def identity(self) -> str:
-        """Digest of everything that the bytes of the shard depend on."""
+        """Digest of everything that the bytes of the shard depend on.
+
+        The name of a chunk stands for what is in it.
+        """
         names = [os.path.basename(path) for path in self.chunks]
         whole = hashlib.sha256(json.dumps([os.path.basename(self.path), names]).encode())
         for strings in (self.keys, self.groups, self.domains):
-            whole.update(strings.blob + strings.ends.tobytes())
-        for column in (self.labels, self.chunk, self.start, self.length, self.sha256):
+            whole.update(strings.blob)
+            whole.update(strings.ends.tobytes())
+        for column in (self.labels, self.chunk, self.start, self.length):
             whole.update(column.tobytes())
         return whole.hexdigest()
 
@@ -99,7 +101,7 @@ def write_shard(task: ShardTask, advance: workers.Advance) -> WrittenShard:
             if row % _STEP == _STEP - 1:
                 advance(_STEP, 0)
 
-    sha256 = files.write_stream(task.path, _pieces(records()))
+    sha256 = files.write_stream(task.path, _pieces(records()), sync_folder=False)
     advance(len(task.keys) % _STEP, 0)
     size = int(lengths.sum()) + len(lengths) * tfrecord.FRAME_BYTES
     shard = manifest.Shard(os.path.basename(task.path), len(lengths), size, sha256)

@@ -137,10 +137,11 @@ def build(
             return Built(existing, fresh=False)
         _check_space(folder, len(listing), options)
         spooled = _read(listing, folder, how)
-        plan = plan_lib.make(listing, spooled.contents, options.splits)
-        _release(listing, spooled.contents)
-        parts = _parts(plan, spooled)
-        written = _write(listing, spooled, parts, folder, how)
+        with workers.Crew(num_workers) as crew:  # now: later a fork would keep what the plan took
+            plan = plan_lib.make(listing, spooled.contents, options.splits)
+            _release(listing, spooled.contents)
+            parts = _parts(plan, spooled)
+            written = _write(listing, spooled, parts, folder, crew, show_progress)
         result = _finish(listing, plan, spooled, parts, written, folder, options)
         staging.switch(folder, output)
     kept = spooled.num_kept + sum(done.state == "kept" for done in written)
@@ -374,20 +375,20 @@ def _write(
     spooled: _Spooled,
     parts: Sequence[_Part],
     folder: str,
-    how: _How,
+    crew: workers.Crew,
+    show_progress: bool,
 ) -> list[WrittenShard]:
     """Writes every shard; returns them in the order of the parts."""
-    with workers.Crew(how.num_workers) as crew:
-        done = dict(
-            crew.run(
-                write_shard,
-                (_shard_task(listing, spooled, part, folder) for part in parts),
-                total=sum(len(part.rows) for part in parts),
-                title="writing",
-                unit="images",
-                show_progress=how.show_progress,
-            )
+    done = dict(
+        crew.run(
+            write_shard,
+            (_shard_task(listing, spooled, part, folder) for part in parts),
+            total=sum(len(part.rows) for part in parts),
+            title="writing",
+            unit="images",
+            show_progress=show_progress,
         )
+    )
     return [done[number] for number in range(len(parts))]
 
 

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import PIL
 
 from records import (
     columns,
@@ -60,7 +59,7 @@ class BuildOptions:
             **policy,
             "filter": images.FILTER.name.lower(),
             "encoding": self.encoding,
-            "pillow": PIL.__version__,
+            **images.VERSIONS,
         }
 
     def settings(self, listing: sources.Listing) -> dict[str, Any]:

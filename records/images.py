@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
+import PIL
 from PIL import Image, ImageFile
 
 from records import image_files, jpeg
@@ -24,6 +25,9 @@ RESIZE_MODES = ("stretch", "crop", "pad")
 ENCODINGS = ("raw", "png", "jpeg")
 FILTER = Image.Resampling.BICUBIC
 BACKGROUND = (255, 255, 255)
+
+# What the pixels depend on beside the file and the policy.
+VERSIONS = {"pillow": PIL.__version__, "simplejpeg": jpeg.VERSION}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 

@@ -8,6 +8,7 @@ pixels; whatever is not plain, or not whole, is Pillow's.
 import numpy as np
 import simplejpeg
 
+VERSION = simplejpeg.__version__
 _MAX_BYTES = 32 << 20  # 32 MiB, of the file
 _MAX_PIXELS = 24_000_000  # stored; decoded at the scale that is wanted it takes 72 MB at the most
 _START = b"\xff\xd8"

@@ -60,8 +60,8 @@ class Manifest:
             written, quarantined and excluded; found is the sum of the others.
         rejects: the file that names each file that was quarantined or excluded.
         reasons: how many files were quarantined or excluded for each reason.
-        settings: what the build was told and the version of Pillow, which makes the pixels; equal
-            settings and sources give equal bytes.
+        settings: what the build was told and the versions of what makes the pixels; equal settings
+            and sources give equal bytes.
         sources_sha256: digest over the sorted keys, labels, groups, domains and contents.
         attributes: where a class is a combination (mask, gender, age), the names of the attributes
             and their values; the class names are `attributes.class_name` of all combinations, the

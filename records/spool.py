@@ -16,7 +16,6 @@ from collections.abc import Iterator, Sequence
 
 import google_crc32c
 import numpy as np
-import PIL
 
 from records import images, near_duplicates, trees, workers
 from records.columns import Strings
@@ -65,7 +64,7 @@ class Task:
     @property
     def name(self) -> str:
         """Digest of everything that the chunk depends on."""
-        said = [_VERSION, repr(self.policy), self.encoding, self.fingerprints, PIL.__version__]
+        said = [_VERSION, repr(self.policy), self.encoding, self.fingerprints, images.VERSIONS]
         whole = hashlib.sha256(json.dumps(said).encode())
         whole.update(self.keys.blob)
         for column in (self.keys.ends, self.stamps, self.spans, self.boxes):

@@ -43,7 +43,8 @@ def draws_per_epoch(
     for label in np.flatnonzero((draws > 0) & (n == 0)).tolist():
         raise ValueError(
             f"target {target.name!r} wants {draws[label]:,} draws of class {class_names[label]!r},"
-            " which has no rows in this split"
+            " which has no rows in this split; choose a target that follows the counts, as sqrt"
+            " does, or build the records without that class"
         )
     return draws
 

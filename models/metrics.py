@@ -113,7 +113,10 @@ def _posterior(matrix: np.ndarray, seed: int) -> Iterator[np.ndarray]:
     for _ in range(_POSTERIOR_PIECES):
         draws = max(10, min(_POSTERIOR_DRAWS, _POSTERIOR_CELLS // cells) // _POSTERIOR_PIECES)
         drawn = rng.standard_gamma(matrix + 1 / cells, (draws, *matrix.shape))
-        yield drawn * (matrix.sum(1)[:, None] / drawn.sum(2, keepdims=True))
+        drawn_rows = drawn.sum(2, keepdims=True)  # 0 where a class has no image: it stays 0
+        yield drawn * np.divide(
+            matrix.sum(1)[:, None], drawn_rows, out=np.zeros_like(drawn_rows), where=drawn_rows > 0
+        )
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -514,10 +514,13 @@ def _accounting(
         BuildError: if found is not written + quarantined + excluded: a fault of this program.
     """
     names = listing.class_names
-    excluded = Counter(exclusion.label for exclusion in listing.excluded)
+    # A line of a CSV about no file is a reject, but nothing was found.
+    there = [exclusion for exclusion in listing.excluded if exclusion.reason != "missing_file"]
+    excluded = Counter(exclusion.label for exclusion in there)
     listed = np.bincount(listing.label, minlength=len(names)).tolist()
     found = Counter(dict(zip(names, listed, strict=True))) + excluded
-    quarantined = Counter(reject.label for reject in rejects) - excluded
+    rejected = Counter(reject.label for reject in rejects if reject.reason != "missing_file")
+    quarantined = rejected - excluded
     written = {
         name: sum(split.class_counts[label] for split in written_splits)
         for label, name in enumerate(names)

@@ -3,14 +3,13 @@
     python -m records.build_main --source=photos --output=photos.records
 
 The first folder level names the class. `--source` may also be a zip or a tar. Labels from the end
-of the file name (`x_01.jpg`), with names for them:
+of the file name (`x_01.jpg`), with names for them: add
 
-    python -m records.build_main --source=faces --output=faces.records \
-        --labels=suffix --label_map=01=worn,02=worn,03=unworn
+    --labels=suffix --label_map=01=worn,02=worn,03=unworn
 
-From a CSV, one line to one image, or to a folder of images:
+From a CSV, one line to one image, or to a folder of images: add
 
-    python -m records.build_main --source=photos --labels=photos/labels.csv --output=photos.records
+    --labels=photos/labels.csv
 
 Add --dry_run to see what would be written.
 """
@@ -251,10 +250,14 @@ def _rule() -> labels.Rule:
                 raise cli.UsageError(f"--{holder.name} needs a CSV, and --labels names none")
         if _LABEL_PATTERN.present and _LABELS.value != "pattern":
             raise cli.UsageError("--label_pattern needs --labels=pattern or a CSV")
-        return by_name[_LABELS.value]()
+        try:
+            return by_name[_LABELS.value]()
+        except sources.SourceError as error:
+            raise cli.UsageError(str(error)) from None
     if not os.path.isfile(_LABELS.value):
         raise cli.UsageError(
-            f"--labels must be {', '.join(by_name)} or a CSV file, got {_LABELS.value!r}"
+            f"--labels must be {', '.join(by_name)} or a CSV file, and there is no file"
+            f" {_LABELS.value!r}"
         )
     rule = labels.by_csv(_LABELS.value, _columns(), encoding=_CSV_ENCODING.value)
     pattern = _LABEL_PATTERN.value
@@ -264,6 +267,8 @@ def _rule() -> labels.Rule:
 def _columns() -> labels.CsvColumns:
     if len(_BOX_COLUMNS.value) not in (0, 4):
         raise cli.UsageError(f"--box_columns must name four columns, got {_BOX_COLUMNS.value}")
+    if _ATTRIBUTES.value and _LABEL_COLUMN.present:
+        raise cli.UsageError("--label_column has no effect where --attributes name the columns")
     in_pattern = [name for name in _ATTRIBUTES.value if f"(?P<{name}>" in _LABEL_PATTERN.value]
     may_miss = (_GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN)
     return labels.CsvColumns(
@@ -387,7 +392,7 @@ def _warnings(built: build.Built, listing: sources.Listing) -> Iterator[str]:
         bare = [c for c, n in zip(names, split.class_counts, strict=True) if not n]
         if bare:
             named = cli.printable(", ".join(bare[:5])) + ", ..." * (len(bare) > 5)
-            yield f"{name} has no image of {named} (too few images, or groups too large)"
+            yield f"{name} has no image of {named}"
 
 
 if __name__ == "__main__":

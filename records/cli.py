@@ -48,11 +48,17 @@ def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> Non
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return DONE
         except expected as error:
-            _fail(str(error), FAILED)
+            _fail(_said(error), FAILED)
         except KeyboardInterrupt:
             _fail("stopped; the same command goes on", 130)
 
     app.run(guarded, flags_parser=parse)
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error)
 
 
 def require(name: str, value: str | None) -> str:

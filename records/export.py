@@ -3,7 +3,16 @@
 import os
 from collections.abc import Callable
 
-from records import archive, dali_folder, image_folder, outputs, record_set, tfds_folder
+from records import (
+    archive,
+    dali_folder,
+    files,
+    image_folder,
+    manifest,
+    outputs,
+    record_set,
+    tfds_folder,
+)
 
 # Each takes the set and a path that does not exist yet; `tar` makes a file of it.
 FORMATS: dict[str, Callable[[record_set.RecordSet, str], None]] = {
@@ -23,6 +32,7 @@ def export(opened: record_set.RecordSet, output: str, file_format: str) -> None:
         file_format: a name of `FORMATS`.
 
     Raises:
+        ManifestError: if a file of the set is damaged.
         OutputError: if there is something at `output`, or it lies inside the set.
         DamagedRecordError: if a record that must be read is damaged.
         ArchiveError: if a file of the set is not as its manifest says.
@@ -30,5 +40,21 @@ def export(opened: record_set.RecordSet, output: str, file_format: str) -> None:
     folder = os.path.realpath(opened.folder)
     if os.path.commonpath([folder, os.path.realpath(output)]) == folder:
         raise outputs.OutputError(f"{output} lies inside the record set")
+    _check_files(opened)
     with outputs.whole(output) as temporary:
         FORMATS[file_format](opened, temporary)
+
+
+def _check_files(opened: record_set.RecordSet) -> None:
+    """Refuses to carry on what is damaged.
+
+    Raises:
+        ManifestError: naming the file.
+    """
+    for split in opened.manifest.splits.values():
+        for shard in (*split.shards, split.index):
+            if files.sha256_of(opened.path(shard)) != shard.sha256:
+                raise manifest.ManifestError(
+                    f"{opened.path(shard)} is damaged; python -m records.inspect_main verify"
+                    f" --records={opened.folder} tells more"
+                )

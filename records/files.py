@@ -50,8 +50,8 @@ def write_stream(path: str, pieces: Iterable[bytes], *, sync_folder: bool = True
                 _write_all(file, piece)
         commit(temporary, path, sync_folder=sync_folder)
     except OSError as error:
-        what = f"{error.strerror} at {size:,} bytes of"
-        raise OSError(error.errno, what, error.filename or path) from None
+        what = f"{error.strerror} (after {size:,} bytes)" if size else error.strerror
+        raise OSError(error.errno, what, path) from None
     return digest.hexdigest()
 
 

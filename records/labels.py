@@ -207,7 +207,10 @@ class CsvTable:
             key, facts = self._read_row(f"{path}, line {line}", row, columns)
             key = _name(key) if self._by_name else key
             if key in self._facts and facts.box is None:
-                raise SourceError(f"{path}, line {line}: {key!r} stands there a second time")
+                raise SourceError(
+                    f"{path}, line {line}: {key!r} stands there a second time (several images of"
+                    " one file need --box_columns)"
+                )
             self._lines.setdefault(key, line)
             self._facts[key] = (*self._facts.get(key, ()), facts)
 
@@ -290,6 +293,13 @@ class Classes:
             raise ValueError(f"class names must be distinct, got {list(self.names)}")
         if self.names and self.attributes:
             raise ValueError("class names come from the attributes where attributes are named")
+        known = self.attributes or ("label",)
+        for name in (*self.value_map, *self.bands):
+            if name not in known:
+                raise ValueError(
+                    f"a map or bands of {name!r} have no effect: labels are made of"
+                    f" {', '.join(known)} (write attribute:from=to in a map)"
+                )
 
     def values(self, where: str, facts: Facts) -> tuple[str, ...]:
         """Returns the value of `label`, or of each attribute in order.
@@ -310,6 +320,7 @@ class Classes:
             if value not in mapping and REST not in mapping:
                 raise SourceError(
                     f"{where}: the {name} {value!r} is not in the map of {', '.join(mapping)}"
+                    f" ({REST}={REST} lets others be)"
                 )
             target = mapping.get(value, mapping.get(REST, ""))
             value = value if target == REST else target
@@ -361,7 +372,9 @@ def parse_map(text: str) -> dict[str, dict[str, str]]:
         SourceError: if a part is not `from=to`, or a value is named twice.
     """
     rows: list[tuple[str, str, str, str]] = []
-    if "=" in text and not os.path.exists(text):
+    if "=" not in text and not os.path.exists(text):
+        raise SourceError(f"a map must be from=to,... or a CSV file, got {text!r}")
+    if not os.path.exists(text):
         for part in text.split(","):
             source, equals, target = part.strip().partition("=")
             name, _, value = source.rpartition(":")
@@ -445,7 +458,9 @@ def csv_rows(
                     raise SourceError(f"{path}, line {reader.line_num}: holds a NUL byte")
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except (UnicodeError, LookupError) as error:
-        raise SourceError(f"{path} is not {encoding} text ({error}); name its encoding") from None
+        raise SourceError(
+            f"{path} is not {encoding} text ({error}); name its encoding with --csv_encoding"
+        ) from None
     except csv.Error as error:
         raise SourceError(f"{path}, line {reader.line_num}: {error}") from None
     except OSError as error:
@@ -466,7 +481,8 @@ def _check_header(path: str, header: Sequence[str], needed: Sequence[str]) -> No
         if name not in header:
             raise SourceError(
                 f"{path}: no column {name!r}; its header, parted at commas, has"
-                f" {', '.join(map(repr, header)) or 'nothing'}"
+                f" {', '.join(map(repr, header)) or 'nothing'}; name others with --path_column,"
+                " --label_column and so on"
             )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:

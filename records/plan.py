@@ -127,7 +127,10 @@ def assign(
     if options.ratios:
         train = result.get("train", used[:0])
         if not len(train):
-            raise BuildError("shares are taken out of the given split `train`, and there is none")
+            raise BuildError(
+                "shares are taken out of the given split `train`, and there is none; the source"
+                f" gives {', '.join(listing.split_names)}"
+            )
         shares = {"train": 1 - sum(options.ratios.values()), **options.ratios}
         result |= _parted(listing, train, group, shares, options.seed)
     return result
@@ -171,7 +174,10 @@ def _given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
     missing = np.flatnonzero(listing.split < 0)
     if len(missing):
         key = _names(listing.keys, missing[:1])[0]
-        raise BuildError(f"splits are to be given, and nothing says that of {key!r}")
+        raise BuildError(
+            f"splits are to be given, and nothing says that of {key!r}: it takes the first folder"
+            " level (--labels=folder or suffix), (?P<split>...) in the pattern, or a CSV column"
+        )
     try:
         splits.check_names(listing.split_names)
     except ValueError as error:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from records import labels, trees
+from records import labels, splits, trees
 from records.columns import Strings, StringsWriter
 from records.labels import SourceError
 
@@ -23,7 +23,6 @@ _IMAGE_SUFFIXES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic"),
 )
-_SPLIT_NAMES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -253,7 +252,7 @@ class _Lister:
         if key.lower().endswith(_IMAGE_SUFFIXES):
             raise SourceError(
                 f"{key!r}: the rule ({self._rule.settings['rule']}) does not say its class; move"
-                " it, change --labels or leave it out with --exclude"
+                " it into a class folder, change --labels or leave it out with --exclude"
             )
         return "no_label"
 
@@ -288,8 +287,7 @@ class _Lister:
         columns["domain"].append(self._domains.setdefault(fact.domain, len(self._domains)))
         split = -1
         if fact.split:
-            name = fact.split.lower()
-            split = self._splits.setdefault(_SPLIT_NAMES.get(name, name), len(self._splits))
+            split = self._splits.setdefault(splits.usual_name(fact.split), len(self._splits))
         columns["split"].append(split)
         self._stamps.append(entry.stamp)
         if entry.span:
@@ -361,7 +359,8 @@ class _Lister:
                 hint = "; a file of that name in another Unicode form (NFC, NFD) is there"
             raise SourceError(
                 f"{self._rule.csv.path}, line {line}: {key!r} is no file in {tree.path}{hint}"
-                f" ({len(missing)} such rows; --allow_missing counts them instead)"
+                f" ({len(missing)} such rows; --path_match=name looks at file names alone,"
+                " --allow_missing counts them instead)"
             )
         return [Exclusion(key, "", "missing_file", "named by the CSV") for _, key in missing]
 
@@ -372,6 +371,12 @@ class _Lister:
         return settings
 
     def _warnings(self) -> Iterator[str]:
+        if len(self._values) == 1 and not self._classes.names:
+            (only,) = self._values
+            yield (
+                f"there is one class only, {labels.JOINER.join(only)!r}; if that is the folder"
+                " around the class folders, pack what is in it"
+            )
         forms = np.array(self._forms)
         twice = len(forms) - len(np.unique(forms))
         if twice:

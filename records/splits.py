@@ -11,6 +11,7 @@ import numpy as np
 
 from records import apportionment, sharding
 
+_USUAL_NAMES = {"val": "validation", "valid": "validation", "training": "train", "testing": "test"}
 DEFAULT_RATIOS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 
 
@@ -28,6 +29,7 @@ def parse(text: str) -> tuple[bool, dict[str, float]]:
     ratios: dict[str, float] = {}
     for part in parts[given:]:
         name, equals, share = part.partition("=")
+        name = usual_name(name)
         if not equals or name in ratios:
             raise ValueError(f"splits must be distinct name=share parts, got {part!r} in {text!r}")
         try:
@@ -41,6 +43,11 @@ def parse(text: str) -> tuple[bool, dict[str, float]]:
             raise ValueError(f"the number of folds must be whole, got {text!r}")
         return False, fold_ratios(int(ratios["folds"]))
     return given, ratios
+
+
+def usual_name(name: str) -> str:
+    """Returns the usual name of a split, in lower case: `validation` for `Val` and the like."""
+    return _USUAL_NAMES.get(name.lower(), name.lower())
 
 
 def fold_ratios(num_folds: int) -> dict[str, float]:

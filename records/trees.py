@@ -216,7 +216,7 @@ def _zip_entries(path: str) -> Iterator[Entry]:
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            key = os.fsencode(info.filename)
+            key = _zip_key(info)
             span = Span(
                 offset=info.header_offset,
                 stored=info.compress_size,
@@ -232,6 +232,12 @@ def _zip_entries(path: str) -> Iterator[Entry]:
             elif span.kind == 0:
                 reason = reason or "unsupported_compression"
             yield Entry(key, reason, _span_stamp(path, span), span)
+
+
+def _zip_key(info: zipfile.ZipInfo) -> bytes:
+    """Returns the bytes of a name, which zipfile takes for code page 437 unless it is marked."""
+    is_marked = info.flag_bits & 0x800
+    return info.filename.encode("utf-8" if is_marked else "cp437")
 
 
 def _tar_entries(path: str) -> Iterator[Entry]:

@@ -174,7 +174,7 @@ def test_another_unicode_form_is_hinted_at(tmp_path):
 def test_names_in_two_unicode_forms_are_kept_and_said(tmp_path):
     forms = [unicodedata.normalize(form, "a/고양이.jpg") for form in ("NFC", "NFD")]
     result = listing(tmp_path, forms, labels.by_folder())
-    assert len(result) == 2 and "1 names stand there in two Unicode forms" in result.warnings[0]
+    assert len(result) == 2 and "1 names stand there in two Unicode forms" in result.warnings[1]
 
 
 def test_a_pattern_that_leaves_out_nothing_is_said(tmp_path):
@@ -195,7 +195,7 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path, mark, encoding):
     [
         (lambda: labels.parse_map("01=worn,02"), "parts from=to, got '02'"),
         (lambda: labels.parse_map("01=a,01=b"), "'01' stands in the map a second time"),
-        (lambda: labels.parse_map("nowhere.csv"), "cannot read nowhere.csv"),
+        (lambda: labels.parse_map("nowhere.csv"), "or a CSV file, got 'nowhere.csv'"),
         (lambda: labels.parse_bands(["age"]), "got 'age'"),
         (lambda: labels.parse_bands(["age=old"]), "got 'age=old'"),
         (lambda: labels.Classes(bands={"age": (60, 30)}), "rising edges"),

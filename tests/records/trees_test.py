@@ -132,6 +132,16 @@ def test_hostile_zips_are_named_and_not_followed(tmp_path):
     assert tree.read("good.png") == b"good"
 
 
+def test_names_of_a_zip_that_are_not_marked_are_their_bytes(tmp_path):
+    write_zip(tmp_path / "x.zip", {"aa.png": b"1", "bb.png": b"2"})
+    data = (tmp_path / "x.zip").read_bytes()
+    data = data.replace(b"aa.png", b"\xea\xb0\x80png").replace(b"bb.png", b"\xff\xfe.png")
+    (tmp_path / "x.zip").write_bytes(data)  # as Info-ZIP writes UTF-8, and as any bytes
+    tree = trees.open_tree(str(tmp_path / "x.zip"))
+    assert [entry.key for entry in tree.entries()] == ["가png".encode(), b"\xff\xfe.png"]
+    assert tree.read("가png") == b"1"
+
+
 def test_what_a_zip_says_of_a_file_is_held_against_its_bytes(tmp_path):
     path = tmp_path / "x.zip"
     write_zip(path, {"a.png": b"good" * 50})

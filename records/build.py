@@ -26,7 +26,7 @@ from records import (
 )
 from records import index as index_lib
 from records import plan as plan_lib
-from records.columns import Strings
+from records.columns import Strings, raw, text
 from records.plan import SplitOptions
 from records.writer import BuildError, Reject, ShardTask, WrittenShard, write_rejects, write_shard
 
@@ -126,14 +126,19 @@ def build(
         OSError: if the disk is full or cannot be written.
     """
     output = os.path.realpath(output)
-    staging.check_output(output, replace=replace)
-    existing = None if replace else _existing_set(output, options.settings(listing))
+    settings = options.settings(listing)
     os.makedirs(os.path.dirname(output), exist_ok=True)
     how = _How(options, num_workers, show_progress)
-    with staging.held(output, options.pixel_settings(), restart=restart) as folder:
+    with staging.held(output) as folder:
+        staging.check_output(output, replace=replace)
+        existing = None if replace else _existing_set(output, settings)
         if existing:
             _check_sources(output, existing, _sources_sha256(listing, how))
+            _clear_own(folder, settings)
             return Built(existing, fresh=False)
+        plan_lib.given_splits(listing, options.splits)  # its faults before anything is read
+        pixels = options.pixel_settings()
+        staging.begin(folder, {"pixels": pixels, "all": settings}, restart=restart)
         _check_space(folder, len(listing), options)
         spooled = _read(listing, folder, how)
         with workers.Crew(num_workers) as crew:  # now: later a fork would keep what the plan took
@@ -142,7 +147,8 @@ def build(
             parts = _parts(plan, spooled)
             written = _write(listing, spooled, parts, folder, crew, show_progress)
         result = _finish(listing, plan, spooled, parts, written, folder, options)
-        staging.switch(folder, output)
+        staging.switch(folder, output, replace=replace)
+        staging.clear(folder)
     kept = spooled.num_kept + sum(done.state == "kept" for done in written)
     return Built(
         manifest=result,
@@ -192,6 +198,13 @@ class _Spooled:
         return np.where(rows % self.chunk_size == 0, 0, self.ends[rows - 1]).astype(np.int64)
 
 
+def _clear_own(folder: str, settings: Mapping[str, Any]) -> None:
+    """Removes what the build of the finished set has left, and no other unfinished build."""
+    left = staging.settings_of_left(folder)
+    if left and left.get("all") == settings:
+        staging.clear(folder)
+
+
 def _existing_set(output: str, settings: Mapping[str, Any]) -> manifest.Manifest | None:
     """Returns the set in `output` if its settings are these, None if there is none.
 
@@ -231,8 +244,9 @@ def _check_space(folder: str, num_images: int, options: BuildOptions) -> None:
     Raises:
         BuildError: if the disk is too full for the images twice, in chunks and in shards.
     """
-    a_pixel = {"raw": 3.0, "png": 1.0, "jpeg": 0.2}[options.encoding]  # bytes; at the least
-    wanted = int(2 * num_images * options.policy.size**2 * a_pixel) + _SPARE
+    if options.encoding != "raw":  # nobody knows before
+        return
+    wanted = 2 * num_images * options.policy.size**2 * 3 + _SPARE
     there = sum(
         os.path.getsize(os.path.join(at, name))
         for at, _, names in os.walk(folder)
@@ -290,7 +304,7 @@ def _read(listing: sources.Listing, folder: str, how: _How) -> _Spooled:
         position, _, detail = min(result.rejects)
         raise BuildError(
             f"none of {count} images can be used; the first,"
-            f" {os.fsdecode(listing.keys[position])!r}: {detail}"
+            f" {text(listing.keys[position])!r}: {detail}"
         )
     return result
 
@@ -467,12 +481,12 @@ def _rejects(
 ) -> tuple[Reject, ...]:
     """Returns every image and file that is not in the set, in the order of keys."""
     images_out = [
-        Reject(os.fsdecode(listing.keys[at]), listing.class_names[listing.label[at]], why, detail)
+        Reject(text(listing.keys[at]), listing.class_names[listing.label[at]], why, detail)
         for at, why, detail in (*spooled.rejects, *plan.dropped)
     ]
     files_out = [Reject(e.key, e.label, e.reason, e.detail) for e in listing.excluded]
     every = (*images_out, *files_out)
-    return tuple(sorted(every, key=lambda reject: (os.fsencode(reject.key), reject.reason)))
+    return tuple(sorted(every, key=lambda reject: (raw(reject.key), reject.reason)))
 
 
 def _index(

@@ -236,7 +236,7 @@ def _options() -> build.BuildOptions:
 def _rule() -> labels.Rule:
     of_csv = (
         *(_PATH_COLUMN, _PATH_MATCH, _LABEL_COLUMN, _GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN),
-        *(_BOX_COLUMNS, _CSV_ENCODING, _ALLOW_MISSING),
+        *(_BOX_COLUMNS, _BOX_MARGIN, _CSV_ENCODING, _ALLOW_MISSING),
     )
     given = splits.parse(_SPLITS.value)[0]
     by_name = {

@@ -17,6 +17,16 @@ import numpy as np
 _BLOCK = 4096  # numbers that are Python objects at a time
 
 
+def text(value: bytes) -> str:
+    """Returns bytes as text; those that are not UTF-8 become surrogate escapes."""
+    return value.decode("utf-8", "surrogateescape")
+
+
+def raw(value: str) -> bytes:
+    """Returns the bytes that `text` was given."""
+    return value.encode("utf-8", "surrogateescape")
+
+
 class Strings(Sequence[bytes]):
     """A sequence of byte strings.
 

@@ -33,7 +33,7 @@ class DryRun:
 
     Attributes:
         counts: images by split, then by class in label order.
-        extensions: files that would be images, by the extension of their name in lower case.
+        extensions: images, by the extension of their name in lower case.
         estimates: by encoding.
         reads: images a second that one core reads and decodes.
         unusable: of the sample, how many could not be decoded, of how many.

@@ -59,17 +59,28 @@ def write_stream(path: str, pieces: Iterable[bytes], *, sync_folder: bool = True
 def whole(path: str) -> Iterator[BinaryIO]:
     """Gives a file to write to, which gets the name `path` at the end, as with `write_stream`."""
     temporary = _temporary(path)
-    with open(temporary, "wb") as file:
-        yield file
-    commit(temporary, path)
+    with naming(path):
+        with open(temporary, "wb") as file:
+            yield file
+        commit(temporary, path)
 
 
 def write_unsynced(path: str, data: bytes) -> None:
     """Writes a file that is whole or not there while the machine runs; a power cut may take it."""
     temporary = _temporary(path)
-    with open(temporary, "wb") as file:
-        file.write(data)
-    os.replace(temporary, path)
+    with naming(path):
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Lets an OSError that names no file, as of a full disk, name this one."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, error.filename or path) from None
 
 
 def _temporary(path: str) -> str:

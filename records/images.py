@@ -98,10 +98,11 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
     Raises:
         ImageError: `empty`, `file_too_large`, `not_an_image`, `format_not_allowed` (a known one
             outside `FORMATS`), `metadata_too_large`, `too_many_pixels` (both before any pixel is
-            decoded), `truncated`, `unsupported_depth`, `bad_box` or `damaged`.
+            decoded), `truncated`, `unsupported_depth`, `bad_box`, `out_of_memory` or `damaged`.
     """
     wanted = None if box is None else cast(Box, tuple(map(float, box)))
-    plain = jpeg.decode(data, policy.size) if wanted is None else None
+    limit = policy.memory_limit << 20
+    plain = jpeg.decode(data, policy.size, limit) if wanted is None else None
     if plain is not None:
         return Decoded(_resized(plain, policy))
     with warnings.catch_warnings():
@@ -111,6 +112,8 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
             return _decoded(image, data, held, policy, wanted)
         except ImageError:
             raise
+        except MemoryError:
+            raise ImageError("out_of_memory", "the machine has none left to decode it") from None
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
             raise image_files.explained(error) from None
 

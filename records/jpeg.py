@@ -11,6 +11,7 @@ import simplejpeg
 VERSION = simplejpeg.__version__
 _MAX_BYTES = 32 << 20  # 32 MiB, of the file
 _MAX_PIXELS = 24_000_000  # stored; decoded at the scale that is wanted it takes 72 MB at the most
+_PIXEL_BYTES = 7  # the array, and the picture of Pillow's that is resized
 _START = b"\xff\xd8"
 _BASELINE, _SCAN = 0xC0, 0xDA
 # What may stand before the pixels: tables, restart interval, JFIF, ICC profile, other, comment.
@@ -19,23 +20,29 @@ _ICC = b"ICC_PROFILE\0"
 _SCALES = (8, 4, 2, 1)
 
 
-def decode(data: bytes, size: int) -> np.ndarray | None:
+def decode(data: bytes, size: int, limit: int = 1 << 30) -> np.ndarray | None:
     """Returns a plain JPEG at the smallest scale (1, 1/2, 1/4, 1/8) not below `size` on both sides.
+
+    Args:
+        data: the bytes of the file.
+        size: wanted height and width.
+        limit: bytes that it may take, the file included.
 
     Returns:
         uint8 [height, width, 3], RGB, at full size if that is smaller; None if the file is not
-        plain or has any fault.
+        plain, takes more or has any fault.
     """
     shape = _plain_shape(data)
     if shape is None:
         return None
     height, width = shape
     scale = next(s for s in _SCALES if s <= max(1, min(height // size, width // size)))
+    # The smallest of libjpeg's scales that is at least this large is then this one.
+    height, width = -(-height // scale), -(-width // scale)
+    if len(data) + _PIXEL_BYTES * height * width > limit:
+        return None
     try:
-        # The smallest of libjpeg's scales that is at least this large is then this one.
-        return simplejpeg.decode_jpeg(
-            data, min_height=-(-height // scale), min_width=-(-width // scale)
-        )
+        return simplejpeg.decode_jpeg(data, min_height=height, min_width=width)
     except ValueError:  # also for what is only a warning
         return None
 

@@ -9,11 +9,13 @@ named, the combination of their values is.
 import csv
 import dataclasses
 import itertools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 JOINER = "|"  # between the values of a combined class name, so that names can be taken apart
+_MOST_CLASSES = 100_000  # a product of attributes has as many as it has combinations
 REST = "*"  # in a map: every value that is not named; as its target: keeps its name
 
 Box = tuple[float, float, float, float]
@@ -167,7 +169,7 @@ def with_pattern(rule: Rule, pattern: str) -> Rule:
             raise SourceError(f"{key!r} does not match the pattern {pattern!r}")
         return tuple(
             Facts(
-                {**facts.values, **more[0].values},
+                {**facts.values, **{name: v for name, v in more[0].values.items() if v}},
                 more[0].group or facts.group,
                 more[0].domain or facts.domain,
                 more[0].split or facts.split,
@@ -206,13 +208,14 @@ class CsvTable:
         for line, row in csv_rows(path, encoding, _needed(columns)):
             key, facts = self._read_row(f"{path}, line {line}", row, columns)
             key = _name(key) if self._by_name else key
-            if key in self._facts and facts.box is None:
+            before = self._facts.get(key, ())
+            if before and (facts.box is None or facts.box in {one.box for one in before}):
                 raise SourceError(
                     f"{path}, line {line}: {key!r} stands there a second time (several images of"
                     " one file need --box_columns)"
                 )
             self._lines.setdefault(key, line)
-            self._facts[key] = (*self._facts.get(key, ()), facts)
+            self._facts[key] = (*before, facts)
 
     def _read_row(
         self, where: str, row: Mapping[str, str], columns: CsvColumns
@@ -232,7 +235,7 @@ class CsvTable:
             split=row.get(columns.split) or "",
             box=_box(where, [row[name] for name in columns.box]) if columns.box else None,
         )
-        return row[columns.path], facts
+        return row[columns.path].rstrip("/"), facts
 
     def find(self, key: str) -> Sequence[Facts]:
         """Returns the facts of the row that names the file, or the nearest folder above it."""
@@ -250,6 +253,13 @@ class CsvTable:
             name = name.rpartition("/")[0]
         return ()
 
+    def peek(self, key: str) -> Sequence[Facts]:
+        """Returns the facts of a file that is left out, so that its name stays free for another."""
+        if not self._by_name:
+            return self.find(key)
+        self._matched.add(_name(key))
+        return self._facts.get(_name(key), ())
+
     def _find_name(self, key: str) -> Sequence[Facts]:
         name = _name(key)
         facts = self._facts.get(name, ())
@@ -264,7 +274,7 @@ class CsvTable:
     def unmatched(self) -> Iterator[tuple[int, str]]:
         """Yields (line, path) of the rows that no file belongs to."""
         for key, line in self._lines.items():
-            if key not in self._matched and key.rstrip("/") not in self._matched:
+            if key not in self._matched:
                 yield line, key
 
 
@@ -294,12 +304,18 @@ class Classes:
         if self.names and self.attributes:
             raise ValueError("class names come from the attributes where attributes are named")
         known = self.attributes or ("label",)
+        if len(set(known)) < len(known):
+            raise ValueError(f"attributes must be distinct, got {', '.join(known)}")
         for name in (*self.value_map, *self.bands):
             if name not in known:
                 raise ValueError(
                     f"a map or bands of {name!r} have no effect: labels are made of"
                     f" {', '.join(known)} (write attribute:from=to in a map)"
                 )
+
+    def allowed(self, name: str) -> tuple[str, ...]:
+        """Returns the values that `label` or an attribute may have; empty: any."""
+        return _band_names(self.bands[name]) if name in self.bands else self.names
 
     def values(self, where: str, facts: Facts) -> tuple[str, ...]:
         """Returns the value of `label`, or of each attribute in order.
@@ -346,10 +362,14 @@ class Classes:
         """
         result = {}
         for name, values in seen.items():
-            if name in self.bands:
-                result[name] = _band_names(self.bands[name])
-            else:
-                result[name] = self.names or tuple(sorted(values))
+            result[name] = self.allowed(name) or tuple(sorted(values))
+        count = math.prod(map(len, result.values()))
+        if count > _MOST_CLASSES:
+            largest = max(result, key=lambda name: len(result[name]))
+            raise SourceError(
+                f"{count:,} classes, the limit is {_MOST_CLASSES:,}; {largest} alone has"
+                f" {len(result[largest]):,} values (numbers can be parted with --bands)"
+            )
         return result
 
 

@@ -62,10 +62,11 @@ class Manifest:
         reasons: how many files were quarantined or excluded for each reason.
         settings: what the build was told and the versions of what makes the pixels; equal settings
             and sources give equal bytes.
-        sources_sha256: digest over the sorted keys, labels, groups, domains and contents.
+        sources_sha256: digest over the sorted keys, labels, groups, domains, given splits, contents
+            and exclusions.
         attributes: where a class is a combination (mask, gender, age), the names of the attributes
-            and their values; the class names are `attributes.class_name` of all combinations, the
-            last attribute changing fastest. Empty where classes are plain.
+            and their values; the class names are those of all combinations (`labels.class_names`),
+            the last attribute changing fastest. Empty where classes are plain.
         notes: what was done to images that are in the set and worth knowing, such as
             `first_frame_of_animation`, with the number of images.
         format_version: of this file and of the records.

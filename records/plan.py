@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from records import near_duplicates, splits
-from records.columns import Strings
+from records.columns import Strings, text
 from records.sources import Listing
 from records.writer import BuildError
 
@@ -55,8 +55,10 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         splits.check_ratios(self.ratios, whole=not self.given)
-        if not 0 <= self.near_duplicates <= 1:
-            raise ValueError(f"near_duplicates must lie in 0..1, got {self.near_duplicates}")
+        if not 0 <= self.near_duplicates < 1:
+            raise ValueError(
+                f"near_duplicates must be at least 0 and below 1, got {self.near_duplicates}"
+            )
         for name in ("on_leak", "on_conflict"):
             if getattr(self, name) not in ON_FAULT:
                 raise ValueError(f"{name} must be one of {ON_FAULT}, got {getattr(self, name)!r}")
@@ -93,14 +95,14 @@ def make(listing: Listing, contents: Contents, options: SplitOptions) -> Plan:
     group = splits.merge_groups(
         np.where(contents.usable, listing.group, -1), content, *_looks(contents, options)
     )
-    given = _given_splits(listing, options)
+    given = given_splits(listing, options)
     if options.given:
         _deal_with_leaks(listing, contents.usable, group, given, options.on_leak, dropped)
     used = contents.usable.copy()
     used[list(dropped)] = False
     if not used.any():
         raise BuildError(f"none of {len(listing)} images is left to be written")
-    rows = _rows(listing, np.flatnonzero(used).astype(np.int32), group, given, options)
+    rows = _rows(listing, np.flatnonzero(used).astype(np.int32), group, options)
     return Plan(
         rows=rows,
         group=np.where(used, group, np.int32(-1)),
@@ -120,7 +122,7 @@ def assign(
         group: int64 [n], of all images.
         options: how.
     """
-    given = _given_splits(listing, options)
+    given = given_splits(listing, options)
     if not options.given:
         return _parted(listing, used, group, options.ratios, options.seed)
     result = {name: used[given[used] == number] for number, name in enumerate(listing.split_names)}
@@ -140,7 +142,6 @@ def _rows(
     listing: Listing,
     used: np.ndarray,
     group: np.ndarray,
-    given: np.ndarray,
     options: SplitOptions,
 ) -> dict[str, np.ndarray]:
     """Returns the positions of each split's images in row order, by a salted hash of the key."""
@@ -163,7 +164,7 @@ def _parted(
     return {name: used[assigned == number] for number, name in enumerate(ratios)}
 
 
-def _given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
+def given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
     """Returns the number of each image's given split.
 
     Raises:
@@ -280,4 +281,4 @@ def _deal_with_leaks(
 
 
 def _names(keys: Strings, positions: Sequence[int] | np.ndarray) -> list[str]:
-    return [keys[int(p)].decode("utf-8", "surrogateescape") for p in positions]
+    return [text(keys[int(p)]) for p in positions]

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from records import labels, splits, trees
-from records.columns import Strings, StringsWriter
+from records.columns import Strings, StringsWriter, raw, text
 from records.labels import SourceError
 
 _IMAGE_SUFFIXES = (
@@ -106,9 +106,9 @@ class Listing:
         """Yields the images one by one."""
         for row, key in enumerate(self.keys):
             yield SourceImage(
-                key=_text(key),
+                key=text(key),
                 label=self.class_names[self.label[row]],
-                group=None if self.group[row] < 0 else _text(self.group_names[self.group[row]]),
+                group=None if self.group[row] < 0 else text(self.group_names[self.group[row]]),
                 domain=self.domains[self.domain[row]],
                 split="" if self.split[row] < 0 else self.split_names[self.split[row]],
             )
@@ -206,7 +206,7 @@ class _Lister:
 
     def add(self, entry: trees.Entry) -> None:
         """Takes one file."""
-        key = _text(entry.key)
+        key = text(entry.key)
         if not key.isascii():
             self._forms.append(hash(unicodedata.normalize("NFC", key)))
         reason, detail = self._reason(key, entry)
@@ -222,14 +222,15 @@ class _Lister:
             self._append(entry, fact, values)
 
     def _reason(self, key: str, entry: trees.Entry) -> tuple[str, str]:
+        listed = self._out.pop(key, None)
         for pattern, compiled in self._patterns.items():
             if compiled.match(key):
                 self._unused.discard(pattern)
                 if entry.reason != "hidden":
                     return "excluded_by_pattern", pattern
-        if key in self._out:
-            return "excluded_by_list", self._out.pop(key)[1] or "left out"
-        return entry.reason, "left out"
+        return (
+            ("excluded_by_list", listed[1] or "left out") if listed else (entry.reason, "left out")
+        )
 
     def _known_values(self, key: str, reason: str) -> tuple[str, ...] | None:
         """Returns the class of a file that is left out, if it is known."""
@@ -240,7 +241,7 @@ class _Lister:
                 " the folder itself there or leave it out with --exclude"
             )
         try:
-            facts = self._rule.find(key)
+            facts = self._rule.csv.peek(key) if self._rule.csv else self._rule.find(key)
             return self._classes.values(repr(key), facts[0]) if facts else None
         except SourceError:
             return None
@@ -267,14 +268,18 @@ class _Lister:
                 f"{where}: {label!r} must have a value for each of {', '.join(attributes)}, joined"
                 f" by {labels.JOINER!r}"
             )
-        if self._classes.names and label not in self._classes.names:
-            raise SourceError(f"{where}: {label!r} is none of {', '.join(self._classes.names)}")
+        if label != label.strip():
+            raise SourceError(f"{where}: {label!r} has spaces around it")
+        for name, value in zip(attributes or ("label",), values, strict=True):
+            allowed = self._classes.allowed(name)
+            if allowed and value not in allowed:
+                raise SourceError(f"{where}: the {name} {value!r} is none of {', '.join(allowed)}")
         return values
 
     def _append(self, entry: trees.Entry, fact: labels.Facts, values: tuple[str, ...]) -> None:
         key = entry.key
         if fact.box:
-            key += b"#" + ",".join(f"{edge:g}" for edge in fact.box).encode()
+            key += b"#" + ",".join(repr(edge).removesuffix(".0") for edge in fact.box).encode()
             self._file_keys.append(entry.key)
             self._boxes.extend(fact.box)
         self._keys.append(key)
@@ -299,7 +304,7 @@ class _Lister:
         missing = self._missing_rows(tree)
         if not len(self._keys):
             left_out = f"{len(self._excluded)} files left out"
-            raise SourceError(f"no image found in {tree.path} ({left_out})")
+            raise SourceError(f"no image found in {tree.name or tree.path} ({left_out})")
         seen: dict[str, set[str]] = {}
         for values in self._values:
             for name, value in zip(self._classes.attributes or ("label",), values, strict=True):
@@ -324,7 +329,7 @@ class _Lister:
             class_names=class_names,
             attributes=ordered if self._classes.attributes else {},
             group=_narrow(_numbers(self._columns["group"])),
-            group_names=Strings.of(_bytes(name) for name in self._groups),
+            group_names=Strings.of(raw(name) for name in self._groups),
             domain=_narrow(domain),
             domains=domains,
             split=_narrow(split),
@@ -358,9 +363,9 @@ class _Lister:
             if hash(unicodedata.normalize("NFC", key)) in self._forms:
                 hint = "; a file of that name in another Unicode form (NFC, NFD) is there"
             raise SourceError(
-                f"{self._rule.csv.path}, line {line}: {key!r} is no file in {tree.path}{hint}"
-                f" ({len(missing)} such rows; --path_match=name looks at file names alone,"
-                " --allow_missing counts them instead)"
+                f"{self._rule.csv.path}, line {line}: {key!r} is no file in"
+                f" {tree.name or tree.path}{hint} ({len(missing)} such rows;"
+                " --path_match=name looks at file names alone, --allow_missing counts them instead)"
             )
         return [Exclusion(key, "", "missing_file", "named by the CSV") for _, key in missing]
 
@@ -392,7 +397,8 @@ def _table(path: str, column: str, *, needed: bool = True) -> dict[str, tuple[in
 def _in_order(names: Mapping[str, int], column: array.array) -> tuple[tuple[str, ...], np.ndarray]:
     """Returns the names sorted, and the column with their new numbers; -1 stays."""
     ordered = sorted(names)
-    new = np.array([ordered.index(name) for name in names] + [-1], column.typecode)
+    place = {name: number for number, name in enumerate(ordered)}
+    new = np.array([place[name] for name in names] + [-1], column.typecode)
     return tuple(ordered), new[np.array(column)]
 
 
@@ -405,11 +411,3 @@ def _narrow(column: np.ndarray) -> np.ndarray:
 def _numbers(column: array.array) -> np.ndarray:
     """Returns a column as it stands in memory, not copied."""
     return np.frombuffer(column, column.typecode)
-
-
-def _text(key: bytes) -> str:
-    return key.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")

@@ -8,6 +8,7 @@ would give itself, and cannot take one of other sources or settings.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -17,8 +18,8 @@ from collections.abc import Iterator, Sequence
 import google_crc32c
 import numpy as np
 
-from records import images, near_duplicates, trees, workers
-from records.columns import Strings
+from records import files, images, near_duplicates, trees, workers
+from records.columns import Strings, text
 from records.sources import Listing
 
 _CHUNKS = 256  # at most about so many, which also bounds the files that are open at a time
@@ -45,7 +46,6 @@ class Task:
         encoding: how they are stored.
         fingerprints: whether fingerprints for near duplicates are wanted.
         suspect: position at which a worker died, -1 for none.
-        crashed: positions at which two workers died one after the other; they are left out.
     """
 
     folder: str
@@ -59,7 +59,6 @@ class Task:
     encoding: str
     fingerprints: bool
     suspect: int = -1
-    crashed: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -72,7 +71,7 @@ class Task:
         return f"{self.number:05d}-{whole.hexdigest()[:24]}"
 
     def path(self, kind: str) -> str:
-        """Returns the path of one of the chunk's files: `images`, `facts` or `position`."""
+        """Returns the path of a file of the chunk: `images`, `facts`, `position`, `crashed`."""
         return os.path.join(self.folder, f"{self.name}.{kind}")
 
 
@@ -142,9 +141,11 @@ def make(task: Task, advance: workers.Advance) -> Chunk:
     notes: list[tuple[int, str]] = []
     prints = [np.zeros((0, near_duplicates.FINGERPRINT_BYTES), np.uint8)]
     pixels: list[np.ndarray] = []
+    crashed = _crashed(task)
     crc = said = end = 0
     # Unbuffered where the worker stands: it must be on file when a decoder takes the worker down.
     with (
+        files.naming(task.path("images")),
         open(task.path("images.part"), "wb", _BUFFER) as out,
         open(task.path("position"), "wb", 0) as at,
     ):
@@ -153,9 +154,13 @@ def make(task: Task, advance: workers.Advance) -> Chunk:
             try:
                 data = _read(task, position, key)
                 sha256[position] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
+                if position in crashed:
+                    raise images.ImageError("crashed_decoder", "its decoder took two workers down")
                 decoded = images.read(data, task.policy, _box(task, position))
                 encoded = images.encode(decoded.pixels, task.encoding)
             except images.ImageError as error:
+                if error.reason == "out_of_memory":  # another time there may be enough
+                    raise OSError(errno.ENOMEM, str(error), text(key)) from None
                 rejects.append((position, error.reason, str(error)))
             else:
                 out.write(encoded)
@@ -195,7 +200,18 @@ def after_death(task: Task) -> Task:
         return task
     if position != task.suspect:
         return dataclasses.replace(task, suspect=position)
-    return dataclasses.replace(task, crashed=(*task.crashed, position))
+    crashed = json.dumps([*_crashed(task), position]).encode()
+    files.write_unsynced(task.path("crashed"), crashed)  # on file, for the next build too
+    return task
+
+
+def _crashed(task: Task) -> list[int]:
+    """Returns the positions at which two workers died one after the other."""
+    try:
+        with open(task.path("crashed"), "rb") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return []
 
 
 def digests(task: Task, advance: workers.Advance) -> np.ndarray:
@@ -212,8 +228,6 @@ def digests(task: Task, advance: workers.Advance) -> np.ndarray:
 
 
 def _read(task: Task, position: int, key: bytes) -> bytes:
-    if position in task.crashed:
-        raise images.ImageError("crashed_decoder", "the worker that decoded it died, twice")
     span = None if task.spans is None else trees.Span(*task.spans[position].tolist())
     return trees.read(task.tree, key, span)
 
@@ -243,7 +257,7 @@ def _save(task: Task, facts: dict[str, np.ndarray]) -> Chunk:
 
     Nothing is synced: what a power cut takes is noticed by its checksum and made again.
     """
-    with open(task.path("facts.part"), "wb") as out:
+    with files.naming(task.path("facts")), open(task.path("facts.part"), "wb") as out:
         np.savez(out, **facts)  # type: ignore[arg-type]
     os.replace(task.path("images.part"), task.path("images"))
     os.replace(task.path("facts.part"), task.path("facts"))

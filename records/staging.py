@@ -22,7 +22,8 @@ from records.writer import BuildError
 
 SUFFIX = ".building"
 SET, CHUNKS, JOURNAL = "set", "chunks", "journal"
-_HOLDER = "build.json"
+_CONTENT = (SET, CHUNKS, JOURNAL)
+_HOLDER, _SETTINGS = "holder.json", "build.json"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
@@ -45,66 +46,115 @@ def check_output(output: str, *, replace: bool) -> None:
 
 
 @contextlib.contextmanager
-def held(output: str, pixel_settings: Mapping[str, Any], *, restart: bool) -> Iterator[str]:
-    """Gives the working folder of `output`, held by this process alone; takes it away at the end.
+def held(output: str) -> Iterator[str]:
+    """Gives the working folder of `output`, held by this process alone.
 
-    It stays if the build fails or is killed.
-
-    Args:
-        output: the folder to be written.
-        pixel_settings: what the chunks depend on.
-        restart: throw away what a build before has left.
+    It stays as long as there are chunks in it: if the build fails or is killed.
 
     Raises:
-        BuildError: if another process holds it, it belongs to something else, or an unfinished
-            build with other pixel settings is in it.
+        BuildError: if another process holds it, or it belongs to something else.
         OSError: if it cannot be made.
     """
     folder = output + SUFFIX
     descriptor = _locked(folder)
     try:
-        path = os.path.join(folder, _HOLDER)
-        _check_left(folder, path, pixel_settings, restart)
-        mine = {"pid": os.getpid(), "host": socket.gethostname(), "settings": dict(pixel_settings)}
-        files.write_unsynced(path, files.json_bytes(mine))
-        for name in (SET, CHUNKS, JOURNAL):
-            os.makedirs(os.path.join(folder, name), exist_ok=True)
+        _check_ours(folder)
+        mine = {"pid": os.getpid(), "host": socket.gethostname()}
+        files.write_unsynced(os.path.join(folder, _HOLDER), files.json_bytes(mine))
         try:
             yield folder
-        except BaseException:
-            if not os.listdir(os.path.join(folder, CHUNKS)):  # nothing that is worth keeping
-                shutil.rmtree(folder)
-            raise
-        shutil.rmtree(folder)
+        finally:
+            if os.path.isdir(folder) and not _has_chunks(folder):  # nothing that is worth keeping
+                clear(folder)
     finally:
         os.close(descriptor)  # and with it the lock
 
 
-def switch(folder: str, output: str) -> None:
-    """Gives the finished set in the working folder its name.
+def begin(folder: str, settings: Mapping[str, Any], *, restart: bool) -> None:
+    """Prepares the working folder for a build, keeping what a build before has left.
+
+    Args:
+        folder: from `held`.
+        settings: of the build; under `pixels` what the chunks depend on.
+        restart: throw away what is left.
 
     Raises:
-        BuildError: if the file system cannot let two folders change places.
+        BuildError: if an unfinished build with other settings of pixels is in it.
     """
+    left = settings_of_left(folder)
+    if restart:
+        for name in _CONTENT:
+            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    elif left and _has_chunks(folder):
+        differing = difference(left["pixels"], settings["pixels"])
+        if differing:
+            raise BuildError(
+                f"{folder} holds an unfinished build with other settings ({'; '.join(differing)});"
+                " go on with those, or begin anew with --restart"
+            )
+    files.write_unsynced(os.path.join(folder, _SETTINGS), files.json_bytes(settings))
+    for name in _CONTENT:
+        os.makedirs(os.path.join(folder, name), exist_ok=True)
+
+
+def settings_of_left(folder: str) -> Mapping[str, Any] | None:
+    """Returns the settings of the build that has left something in the folder, None if none has."""
+    try:
+        with open(os.path.join(folder, _SETTINGS), encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError):
+        return None
+
+
+def clear(folder: str) -> None:
+    """Removes the working folder, what tells that it is ours last."""
+    for name in _CONTENT:
+        shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
+    shutil.rmtree(folder)
+
+
+def switch(folder: str, output: str, *, replace: bool) -> None:
+    """Gives the finished set in the working folder its name.
+
+    Args:
+        folder: from `held`.
+        output: the name.
+        replace: let it change places with the set that has the name.
+
+    Raises:
+        BuildError: if something has come to stand there that is not to be replaced, or the file
+            system cannot let two folders change places.
+    """
+    check_output(output, replace=replace)
     finished = os.path.join(folder, SET)
     files.sync(finished)
-    if os.path.isdir(output) and os.listdir(output):
+    if not os.path.isdir(output) or not os.listdir(output):
+        os.rename(finished, output)
+    elif replace:
         _exchange(finished, output)
     else:
-        os.rename(finished, output)
+        raise BuildError(f"another set has come to stand in {output}; choose another --output")
     files.sync(os.path.dirname(os.path.abspath(output)))
 
 
 def _locked(folder: str) -> int:
     """Returns a descriptor of the folder that holds its lock, which ends with the process."""
     while True:
-        os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.makedirs(folder, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, FileExistsError):
+            if os.path.lexists(folder) and not os.path.isdir(folder):
+                raise
+            if not os.path.isdir(os.path.dirname(folder)):
+                raise
+            continue  # the one who held it has taken it away just now
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The one who held it may have ended and taken the folder away before we had the lock.
-            if os.path.exists(folder) and os.path.samestat(os.stat(folder), os.fstat(descriptor)):
-                return descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
+                    return descriptor
             os.close(descriptor)
         except BlockingIOError:
             os.close(descriptor)
@@ -120,28 +170,19 @@ def _holder(folder: str) -> str:
         return "it has just begun"
 
 
-def _check_left(folder: str, path: str, settings: Mapping[str, Any], restart: bool) -> None:
-    """Deals with what a build before has left."""
+def _check_ours(folder: str) -> None:
     names = sorted(os.listdir(folder))
-    marks = {_HOLDER, files.TEMPORARY_PREFIX + _HOLDER}
-    foreign = [name for name in names if name not in marks | {SET, CHUNKS, JOURNAL}]
+    marks = {_HOLDER, _SETTINGS, *(files.TEMPORARY_PREFIX + n for n in (_HOLDER, _SETTINGS))}
+    foreign = [name for name in names if name not in marks.union(_CONTENT)]
     if foreign or (names and not marks.intersection(names)):
         raise BuildError(
             f"{folder} holds {(foreign or names)[0]!r} and was not left by a build; move it away"
         )
-    if restart:
-        for name in (SET, CHUNKS, JOURNAL):
-            shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
-        return
-    if _HOLDER not in names:
-        return
-    with contextlib.suppress(ValueError, KeyError), open(path, encoding="utf-8") as file:
-        differing = difference(json.load(file)["settings"], settings)
-        if differing:
-            raise BuildError(
-                f"{folder} holds an unfinished build with other settings ({'; '.join(differing)});"
-                " go on with those, or begin anew with --restart"
-            )
+
+
+def _has_chunks(folder: str) -> bool:
+    chunks = os.path.join(folder, CHUNKS)
+    return os.path.isdir(chunks) and bool(os.listdir(chunks))
 
 
 def difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

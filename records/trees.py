@@ -7,6 +7,7 @@ alone, in any process.
 """
 
 import dataclasses
+import errno
 import functools
 import itertools
 import os
@@ -21,6 +22,13 @@ from records import images
 
 _MAX_RATIO = 1000  # a file of an archive may not unpack to more than this many times its size
 _HIDDEN = (b"thumbs.db", b"desktop.ini", b"__macosx")
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+# Errors that belong to the file. Others, such as too many open files, may be gone the next time,
+# and a set must not depend on them.
+_LASTING = {
+    getattr(errno, name)
+    for name in ("ENOENT", "EACCES", "EPERM", "ELOOP", "EISDIR", "ENOTDIR", "ENXIO", "EIO")
+}
 _ZIP_HEADER = 30  # bytes of a zip's local header before name and extra field
 
 
@@ -73,12 +81,14 @@ class Tree:
         path: the folder or archive; for an iterator, its bytes in a temporary file.
         kind: `folder`, `zip`, `tar` or `iterator`.
         held: what must stay open while the tree is read.
+        name: what to call it in messages; empty: as its path.
     """
 
     path: str
     kind: str
     listed: tuple[Entry, ...] = ()
     held: object = None
+    name: str = ""
 
     def entries(self) -> Iterator[Entry]:
         """Yields every file in the order of key bytes."""
@@ -118,16 +128,37 @@ def open_tree(path: str) -> Tree:
     if not os.path.isfile(path):
         raise TreeError(f"the source must be a folder, a zip or a tar, got {path!r}")
     try:
+        with open(path, "rb") as file:
+            is_tar = file.read(512)[257:262] == b"ustar"  # first: its last file may be a zip
+        if is_tar:
+            return Tree(path, "tar", _sorted(_tar_entries(path), path))
         if zipfile.is_zipfile(path):
             return Tree(path, "zip", _sorted(_zip_entries(path), path))
-        with open(path, "rb") as file:
-            plain = len(head := file.read(512)) == 512 and head[257:262] == b"ustar"
-        if plain:
-            return Tree(path, "tar", _sorted(_tar_entries(path), path))
-        with tarfile.open(path, "r|*") as archive:
+        with tarfile.open(path, "r|*", tarinfo=_TarInfo) as archive:
             return _spooled(_tar_files(archive, os.path.getsize(path)), path)
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, OSError) as error:
+    except TreeError:
+        raise
+    except (*_ARCHIVE_ERRORS, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
         raise TreeError(f"{path!r} is no folder, zip or tar that can be read: {error}") from None
+
+
+class _TarInfo(tarfile.TarInfo):
+    """A header that is damaged or cut is an error; tarfile takes it for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "_TarInfo":
+        """Returns the next member."""
+        at = archive.offset
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end marker
+            raise
+        except tarfile.HeaderError as error:
+            if not at:  # no tar at all
+                raise
+            raise TreeError(
+                f"{archive.name!r} is damaged or cut at byte {at} of the tar: {error}"
+            ) from None
 
 
 def from_items(items: Iterable[tuple[str, bytes]]) -> Tree:
@@ -157,6 +188,8 @@ def read(path: str, key: bytes, span: Span | None) -> bytes:
         with open(path, "rb") as file:
             return _read_span(file.fileno(), span)
     except OSError as error:
+        if error.errno not in _LASTING:
+            raise
         raise images.ImageError("unreadable", error.strerror or str(error)) from None
 
 
@@ -190,8 +223,9 @@ def _walk(root: bytes, prefix: bytes) -> Iterator[Entry]:
 def _file_entry(root: bytes, key: bytes) -> Entry:
     try:
         found = os.stat(os.path.join(root, key))
-    except OSError:
-        return Entry(key, _hidden(key) or "dangling_link", 0)
+    except OSError as error:
+        reason = "dangling_link" if error.errno == errno.ENOENT else "unreadable"
+        return Entry(key, _hidden(key) or reason, 0)
     stamp = _stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
     if stat.S_ISDIR(found.st_mode):  # a link to a folder: followed, it might never end
         reason = "linked_folder"
@@ -212,6 +246,7 @@ def _hidden(key: bytes) -> str:
 
 
 def _zip_entries(path: str) -> Iterator[Entry]:
+    archive_bytes = os.path.getsize(path)
     with zipfile.ZipFile(path) as archive:
         for info in archive.infolist():
             if info.is_dir():
@@ -224,7 +259,9 @@ def _zip_entries(path: str) -> Iterator[Entry]:
                 kind={zipfile.ZIP_STORED: 1, zipfile.ZIP_DEFLATED: 2}.get(info.compress_type, 0),
                 crc=info.CRC,
             )
-            reason = _unsafe(key) or _hidden(key) or _bomb(span)
+            reason = _unsafe(key) or _hidden(key.removeprefix(b"./")) or _bomb(span)
+            if max(span.offset, 0) + span.stored > archive_bytes:
+                reason = reason or "damaged_in_archive"
             if stat.S_ISLNK(info.external_attr >> 16):
                 reason = reason or "link_in_archive"
             if info.flag_bits & 1:
@@ -241,13 +278,15 @@ def _zip_key(info: zipfile.ZipInfo) -> bytes:
 
 
 def _tar_entries(path: str) -> Iterator[Entry]:
-    with tarfile.open(path, "r:") as archive:
+    with tarfile.open(path, "r:", tarinfo=_TarInfo) as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # it would keep them all
             if not member.isdir():
                 span = Span(member.offset_data, member.size, member.size)
                 key = os.fsencode(member.name)
-                yield Entry(key, _member_reason(member, span), _span_stamp(path, span), span)
+                reason = "sparse_in_archive" if member.issparse() else ""
+                reason = _member_reason(member, span) or reason
+                yield Entry(key, reason, _span_stamp(path, span), span)
 
 
 def _tar_files(archive: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[bytes, bytes, str]]:
@@ -304,7 +343,7 @@ def _spooled(files: Iterable[tuple[bytes, bytes, str]], what: str) -> Tree:
     held.flush()
     # Without a name, other processes reach it through the one that holds it.
     path = f"/proc/{os.getpid()}/fd/{held.fileno()}"
-    return Tree(path, "tar", _sorted(entries, what), held)
+    return Tree(path, "tar", _sorted(entries, what), held, what)
 
 
 def _sorted(entries: Iterable[Entry], what: str) -> tuple[Entry, ...]:

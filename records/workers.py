@@ -36,7 +36,13 @@ class Crew:
     """Worker processes, from `with` to its end."""
 
     def __init__(self, size: int):
-        """Makes a crew of `size` processes, at least 1."""
+        """Makes a crew of `size` processes, at least 1.
+
+        Raises:
+            ValueError: if there are fewer.
+        """
+        if size < 1:
+            raise ValueError(f"num_workers must be at least 1, got {size}")
         self._size = size
         self._processes: dict[Any, Any] = {}  # by pipe
 

@@ -86,11 +86,11 @@ class WrittenShard:
 def write_shard(task: ShardTask, advance: workers.Advance) -> WrittenShard:
     """Writes a shard whole, or takes the finished one that is there if its bytes are as written."""
     identity = task.identity()
-    finished = _finished(task, identity)
-    if finished:
+    left = _left(task, identity)
+    if left and left.state == "kept":
         advance(len(task.keys), 0)
-        return finished
-    state = "repaired" if os.path.exists(task.journal) and os.path.exists(task.path) else "written"
+        return left
+    state = left.state if left else "written"
     lengths, checksums = np.zeros(len(task.keys), np.int64), np.zeros(len(task.keys), np.uint32)
 
     def records() -> Iterator[bytes]:
@@ -115,16 +115,20 @@ def write_shard(task: ShardTask, advance: workers.Advance) -> WrittenShard:
     return WrittenShard(shard, lengths, checksums, state)
 
 
-def _finished(task: ShardTask, identity: str) -> WrittenShard | None:
-    """Returns the shard that a build before has written, if it is this one and not damaged."""
+def _left(task: ShardTask, identity: str) -> WrittenShard | None:
+    """Returns the shard that a build before has written, if it is this one.
+
+    Its state is `kept`, or `repaired` if it is damaged and must be.
+    """
     try:
         with open(task.journal, encoding="utf-8") as file:
             said = json.load(file)
         shard = manifest.Shard(**said["shard"])
-        if said["identity"] != identity or files.sha256_of(task.path) != shard.sha256:
+        if said["identity"] != identity:
             return None
+        state = "kept" if files.sha256_of(task.path) == shard.sha256 else "repaired"
         lengths = np.array(said["length"], np.int64)
-        return WrittenShard(shard, lengths, np.array(said["checksum"], np.uint32), "kept")
+        return WrittenShard(shard, lengths, np.array(said["checksum"], np.uint32), state)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # whatever is wrong with it, it can be written again
 

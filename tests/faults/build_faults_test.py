@@ -12,6 +12,7 @@ import threading
 import time
 
 import pytest
+from PIL import PngImagePlugin
 
 from records import audit, build, images, manifest, plan, record_set, sources, writer
 from tests import fakes
@@ -234,7 +235,10 @@ def test_a_killed_worker_is_replaced(larger, tmp_path):
 
 def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
     root = fakes.class_tree(tmp_path / "tree", {"a": 40, "b": 40})
-    fakes.tree(root, {"a/bad.png": b"DEADLY 1", "b/worse.png": b"DEADLY 2"})
+    for number, key in enumerate(("a/bad.png", "b/worse.png")):
+        text = PngImagePlugin.PngInfo()
+        text.add_text("comment", "DEADLY")
+        fakes.tree(root, {key: fakes.encoded(fakes.pixels(number), pnginfo=text)})
     inject = str(fakes.ROOT / "tests/faults/inject")
     process = start(root, tmp_path / "out", PYTHONPATH=inject, FAULT_CRASH="DEADLY")
     errors = process.communicate(timeout=60)[1]
@@ -242,6 +246,7 @@ def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
     found = {reject.key: reject.reason for reject in writer.read_rejects(str(tmp_path / "out"))}
     assert found == {"a/bad.png": "crashed_decoder", "b/worse.png": "crashed_decoder"}
     assert len(contents(tmp_path / "out")) >= 6
+    assert not go_on(root, tmp_path / "out").fresh  # and reading it again finds the same set
 
 
 def test_workers_end_with_the_build(larger, tmp_path):
@@ -279,7 +284,8 @@ def test_a_limit_on_file_size_is_an_error_and_the_next_build_equal(small, whole,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000)),
         check=False,
     )
-    assert done.returncode == 1 and "File too large" in done.stderr
+    assert done.returncode == 1 and f"{tmp_path}/out.building" in done.stderr
+    assert "File too large" in done.stderr
     assert "Traceback" not in done.stderr
     go_on(small, tmp_path / "out")
     assert contents(tmp_path / "out") == whole[0]

@@ -173,7 +173,7 @@ def test_files_of_others_in_a_set_are_not_replaced(dirty_tree, tmp_path):
 def test_two_builds_do_not_write_into_one_folder(dirty_tree, tmp_path):
     make(dirty_tree, tmp_path / "whole")
     working = tmp_path / "out.building"
-    fakes.tree(working, {"build.json": b'{"pid": 7, "host": "there", "settings": {}}'})
+    fakes.tree(working, {"holder.json": b'{"pid": 7, "host": "there"}'})
     descriptor = os.open(working, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     with pytest.raises(writer.BuildError, match=r"another build is writing .* process 7 on there"):
@@ -196,6 +196,38 @@ def test_a_build_that_ended_while_we_waited_for_its_lock_is_seen(dirty_tree, tmp
     monkeypatch.setattr(staging.fcntl, "flock", lock)
     make(dirty_tree, tmp_path / "out")
     assert record_set.open_set(str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_appears_in_the_output_meanwhile_is_not_replaced(
+    dirty_tree, tmp_path, monkeypatch, replace
+):
+    finish = build._finish
+
+    def slow(*arguments):
+        fakes.tree(tmp_path / "out", {"thesis.doc": b"x"})
+        return finish(*arguments)
+
+    monkeypatch.setattr(build, "_finish", slow)
+    with pytest.raises(writer.BuildError, match=r"holds 'thesis\.doc' and is no record set"):
+        make(dirty_tree, tmp_path / "out", replace=replace)
+    assert contents(tmp_path / "out") == {"thesis.doc": b"x"}
+
+
+def test_another_unfinished_build_survives_a_build_that_has_nothing_to_do(dirty_tree, tmp_path):
+    make(dirty_tree, tmp_path / "out")
+    refused = dataclasses.replace(OPTIONS, splits=plan.SplitOptions(on_conflict="refuse"))
+    with pytest.raises(writer.BuildError, match="different labels"):
+        make(dirty_tree, tmp_path / "out", refused, replace=True)
+    assert not make(dirty_tree, tmp_path / "out").fresh
+    assert list((tmp_path / "out.building/chunks").iterdir())
+
+
+@pytest.mark.parametrize("kept", [["holder.json"], ["build.json", "holder.json"]])
+def test_a_working_folder_that_was_being_removed_is_no_hindrance(dirty_tree, tmp_path, kept):
+    fakes.tree(tmp_path / "out.building", {name: b"{}" for name in kept})
+    make(dirty_tree, tmp_path / "out")
+    assert not (tmp_path / "out.building").exists()
 
 
 def test_an_unfinished_build_of_other_pixels_is_not_thrown_away_unasked(dirty_tree, tmp_path):

@@ -453,7 +453,6 @@ def test_bad_files_have_a_reason(data, reason):
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(),
         RecursionError("too deep"),
         OverflowError("too large"),
         SyntaxError("no such thing"),
@@ -470,6 +469,15 @@ def test_whatever_a_decoder_raises_is_an_image_error(error, monkeypatch):
 
     monkeypatch.setattr(Image.core, "new", fail)
     with pytest.raises(images.ImageError, match=f"damaged: {type(error).__name__}"):
+        images.read(fakes.encoded(fakes.pixels(0)), POLICY)
+
+
+def test_a_machine_without_memory_is_no_fault_of_the_file(monkeypatch):
+    def fail(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(Image.core, "new", fail)
+    with pytest.raises(images.ImageError, match="out_of_memory"):
         images.read(fakes.encoded(fakes.pixels(0)), POLICY)
 
 

@@ -64,6 +64,12 @@ def test_what_is_not_plain_or_not_whole_is_left_to_pillow():
         assert jpeg.decode(data, 64) is None
 
 
+def test_what_takes_too_much_is_left_to_pillow():
+    data = photo(1000, 1000)
+    assert jpeg.decode(data, 500, limit=10 << 20).shape == (500, 500, 3)
+    assert jpeg.decode(data, 500, limit=1 << 20) is None
+
+
 @pytest.mark.skipif(not fakes.SHARED_DATA.is_dir(), reason="needs the shared images")
 def test_real_files_are_decoded_as_pillow_does():
     plain = 0

@@ -115,6 +115,7 @@ def test_boxes_are_images_of_their_own(tmp_path):
         ("path,label,l,t,r,b\na.jpg,cat,9,2,3,4\n", "line 2: a box must have left < right"),
         ("path,label,l,t,r,b\na.jpg,cat,nan,2,3,4\n", "line 2: a box must have left < right"),
         ("path,label,l,t,r\na.jpg,cat,1,2,3\n", "no column 'b'"),
+        ("path,label,l,t,r,b\na.jpg,cat,1,2,3,4\na.jpg,cat,1,2,3,4\n", "line 3: 'a.jpg' stands"),
         ("path,label,l,t,r,b\na.jpg, cat,1,2,3,4\n", "line 2: label ' cat' has spaces around it"),
         ("path,label,label,l,t,r,b\n", "column 'label' stands in the header twice"),
     ],
@@ -165,6 +166,33 @@ def test_paths_may_be_matched_by_their_last_part(tmp_path):
         listing(tmp_path, ["y/1.jpg"], rule)
 
 
+def test_a_file_that_is_left_out_does_not_take_a_name_from_another(tmp_path):
+    rule = labels.by_csv(csv(tmp_path, "path,label\n1.jpg,cat\n"), labels.CsvColumns(by_name=True))
+    result = listing(tmp_path, ["a/1.jpg", "b/1.jpg"], rule, exclude=("a/*",))
+    assert named(result) == {"b/1.jpg": "cat"}
+
+
+def test_a_folder_may_be_named_with_a_slash(tmp_path):
+    rule = labels.by_csv(csv(tmp_path, "path,label\na/,cat\n"))
+    assert named(listing(tmp_path, ["a/1.jpg"], rule)) == {"a/1.jpg": "cat"}
+
+
+@pytest.mark.parametrize(
+    ("label", "message"), [("25", "'25' is none of <30, >=30"), (" <30", "has spaces around it")]
+)
+def test_overrides_are_held_against_the_classes(tmp_path, label, message):
+    rows = csv(tmp_path, f"path,label\nx_9.jpg,{label}\n", "overrides.csv")
+    classes = labels.Classes(bands={"label": (30.0,)})
+    with pytest.raises(sources.SourceError, match=message):
+        listing(tmp_path, ["x_9.jpg"], labels.by_suffix(), classes, overrides=rows)
+
+
+def test_a_product_that_cannot_be_meant_is_refused():
+    seen = {name: {str(n) for n in range(400)} for name in ("a", "b")}
+    with pytest.raises(sources.SourceError, match="160,000 classes, the limit is 100,000; a alone"):
+        labels.Classes(attributes=("a", "b")).ordered(seen)
+
+
 def test_another_unicode_form_is_hinted_at(tmp_path):
     rule = labels.by_csv(csv(tmp_path, "path,label\n고양이.jpg,cat\n"))
     with pytest.raises(sources.SourceError, match="in another Unicode form"):
@@ -200,6 +228,8 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path, mark, encoding):
         (lambda: labels.parse_bands(["age=old"]), "got 'age=old'"),
         (lambda: labels.Classes(bands={"age": (60, 30)}), "rising edges"),
         (lambda: labels.Classes(names=("a", "a")), "must be distinct"),
+        (lambda: labels.Classes(attributes=("a", "a")), "must be distinct"),
+        (lambda: labels.Classes(bands={"age": (1.0,)}), "'age' have no effect"),
         (lambda: labels.Classes(names=("a",), attributes=("b",)), "come from the attributes"),
         (lambda: labels.by_pattern("("), "is no regular expression"),
         (lambda: labels.by_pattern("x"), "must name its groups"),

@@ -1,3 +1,5 @@
+import errno
+import gzip
 import io
 import os
 import stat
@@ -166,6 +168,54 @@ def test_archives_that_cannot_be_meant_are_refused(tmp_path, write, message):
     write(tmp_path / "x")
     with pytest.raises(trees.TreeError, match=message):
         trees.open_tree(str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("harm", ["flip", "cut"])
+def test_a_damaged_or_cut_tar_is_refused_and_not_taken_for_its_end(tmp_path, mode, harm):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for number in range(5):
+            info = tarfile.TarInfo(f"{number}.png")
+            info.size = 700
+            archive.addfile(info, io.BytesIO(bytes(700)))
+    data = bytearray(buffer.getvalue())
+    header = 3 * (512 + 1024)  # of the fourth file
+    data = data[: header + 700] if harm == "cut" else data
+    data[header + 130] ^= 1
+    data = bytes(data) if mode == "w" else gzip.compress(bytes(data))
+    (tmp_path / "x.tar").write_bytes(data)
+    with pytest.raises(trees.TreeError, match="is damaged or cut at byte 4608"):
+        trees.open_tree(str(tmp_path / "x.tar"))
+
+
+def test_a_tar_whose_last_file_is_a_zip_is_a_tar(tmp_path):
+    write_zip(tmp_path / "inner.zip", {"inside.png": b"x"})
+    inner = (tmp_path / "inner.zip").read_bytes()
+    write_tar(tmp_path / "x.tar", [("a.png", b"a", as_is), ("z.zip", inner, as_is)])
+    entries = trees.open_tree(str(tmp_path / "x.tar")).entries()
+    assert [entry.key for entry in entries] == [b"a.png", b"z.zip"]
+
+
+def test_a_zip_that_claims_more_than_it_is(tmp_path):
+    write_zip(tmp_path / "x.zip", {"./a.png": b"good" * 50})
+    data = bytearray((tmp_path / "x.zip").read_bytes())
+    at = data.rindex(b"PK\1\2") + 20  # the stored size in the central directory
+    data[at : at + 4] = (1 << 31).to_bytes(4, "little")
+    (tmp_path / "x.zip").write_bytes(data)
+    (entry,) = trees.open_tree(str(tmp_path / "x.zip")).entries()
+    assert (entry.key, entry.reason) == (b"a.png", "damaged_in_archive")
+
+
+def test_errors_of_the_machine_are_not_those_of_a_file(tmp_path, monkeypatch):
+    (tmp_path / "1/a").touch()
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(trees.os, "open", fail)
+    with pytest.raises(OSError, match="Too many open files"):
+        trees.read(str(tmp_path / "1"), b"a", None)
 
 
 def test_a_cut_zip_is_refused(tmp_path):

@@ -6,9 +6,9 @@ With FAULT_CRASH a process dies as a decoder with a bug does when it meets a fil
 """
 
 import errno
-import hashlib
 import os
 import signal
+import zlib
 
 _LOG, _AT = os.environ.get("FAULT_LOG"), int(os.environ.get("FAULT_AT", "0"))
 _KIND = os.environ.get("FAULT_KIND", "kill")
@@ -35,11 +35,11 @@ if _LOG:
         setattr(os, _name, _guarded(getattr(os, _name)))
 
 if "FAULT_CRASH" in os.environ:
-    _sha256 = hashlib.sha256
+    _crc32 = zlib.crc32
 
-    def _crashing(data=b"", **named):
+    def _crashing(data, *more):
         if os.environ["FAULT_CRASH"].encode() in bytes(data):
             os.abort()
-        return _sha256(data, **named)
+        return _crc32(data, *more)
 
-    hashlib.sha256 = _crashing
+    zlib.crc32 = _crashing  # Pillow checks each block of a PNG with it

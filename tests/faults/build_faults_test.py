@@ -1,6 +1,7 @@
 """Builds that are killed, run out of space or meet a failing disk: real processes, real files."""
 
 import contextlib
+import glob
 import os
 import random
 import resource
@@ -264,7 +265,7 @@ def test_workers_end_with_the_build(larger, tmp_path):
 def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path):
     output = tmp_path / "out"
     process = start(larger, output, "--image_size=300", "--encoding=png")  # takes some seconds
-    while process.poll() is None and not list(tmp_path.glob("out.building/chunks/*.facts")):
+    while process.poll() is None and not chunks_of(output):
         os.sched_yield()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     errors = process.communicate(timeout=60)[1]
@@ -321,7 +322,7 @@ def test_a_full_disk_is_an_error_and_the_next_build_equal(larger, tmp_path, moun
         filler.write_bytes(bytes(kept))
         process = start(larger, output)
         if kept == 3_500_000:  # the look at the free space is over when the first chunk is there
-            while process.poll() is None and not list(point.glob("out.building/chunks/*.facts")):
+            while process.poll() is None and not chunks_of(output):
                 os.sched_yield()
             filler.write_bytes(bytes(5_000_000))
         errors = process.communicate(timeout=60)[1]
@@ -346,6 +347,11 @@ def test_a_mount_point_is_refused(small, mounted):
     process = start(small, point)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "is a mount point" in errors
+
+
+def chunks_of(output):
+    """Returns the finished chunks of an unfinished build; the folder may vanish meanwhile."""
+    return glob.glob(f"{output}.building/chunks/*.facts")
 
 
 def alive(process):

@@ -12,6 +12,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 
 from records import images
@@ -41,6 +42,9 @@ def golden() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13, reason="the table is that of Pillow 13 and later"
+)
 def test_every_file_has_the_outcome_of_the_table():
     differing = []
     for expected in golden():

@@ -404,4 +404,5 @@ if __name__ == "__main__":
         writer.BuildError,
         workers.WorkerDiedError,
         OSError,
+        again="goes on",
     )

@@ -16,12 +16,15 @@ class UsageError(ValueError):
     """A flag or argument that cannot be meant; the message says which and the rule."""
 
 
-def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> None:
+def run(
+    main: Callable[[Sequence[str]], int], *expected: type[Exception], again: str = "starts again"
+) -> None:
     """Runs a binary's `main` and exits: 0 done, 1 found a fault or failed, 2 wrong use.
 
     Args:
         main: takes the arguments that are not flags, returns the exit code.
         *expected: errors of the work itself, printed as one line without a traceback.
+        again: what the same command does after it was stopped by Ctrl-C.
     """
 
     def parse(argv: Sequence[str]) -> list[str]:
@@ -50,7 +53,7 @@ def run(main: Callable[[Sequence[str]], int], *expected: type[Exception]) -> Non
         except expected as error:
             _fail(_said(error), FAILED)
         except KeyboardInterrupt:
-            _fail("stopped; the same command goes on", 130)
+            _fail(f"stopped; the same command {again}", 130)
 
     app.run(guarded, flags_parser=parse)
 

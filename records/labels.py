@@ -374,13 +374,11 @@ class Classes:
 
 
 def class_names(values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Returns the names of all combinations, the last attribute changing fastest."""
+    """Returns the names of all combinations, the last attribute changing fastest.
+
+    `rows.attributes` is the inverse.
+    """
     return tuple(JOINER.join(combination) for combination in itertools.product(*values.values()))
-
-
-def class_values(name: str, attributes: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Returns the values of a combined class name by attribute; the inverse of `class_names`."""
-    return dict(zip(attributes, name.split(JOINER), strict=True))
 
 
 def parse_map(text: str) -> dict[str, dict[str, str]]:

@@ -22,7 +22,8 @@ from records import images
 
 _MAX_RATIO = 1000  # a file of an archive may not unpack to more than this many times its size
 _HIDDEN = (b"thumbs.db", b"desktop.ini", b"__macosx")
-_ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, NotImplementedError)
+# RuntimeError: a zip of a version that zipfile does not know.
+_ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, RuntimeError)
 # Errors that belong to the file. Others, such as too many open files, may be gone the next time,
 # and a set must not depend on them.
 _LASTING = {

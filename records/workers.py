@@ -102,14 +102,12 @@ class Crew:
                 ready: list[Any] = connection.wait(list(held))
                 for pipe in ready:
                     index, item = held[pipe]
-                    try:
-                        kind, *said = pipe.recv()
-                    except (EOFError, OSError):
+                    kind, *said = _received(pipe)
+                    if kind == "death":
                         del held[pipe]
                         deaths += 1
                         hand_out(self._replace(pipe, deaths), (index, retry(item)))
-                        continue
-                    if kind == "advance":
+                    elif kind == "advance":
                         bar.update(said[0])
                         rejected += said[1]
                         if said[1]:
@@ -152,6 +150,14 @@ class Crew:
             f"worker process {process.pid} ended {how}, the {deaths}th to end (out of memory?);"
             " run the same command again to go on"
         )
+
+
+def _received(pipe: Any) -> tuple[Any, ...]:
+    """Returns what a worker says, `("death",)` if it can say nothing any more."""
+    try:
+        return pipe.recv()
+    except (EOFError, OSError):
+        return ("death",)
 
 
 def _bar(total: int, title: str, unit: str, show_progress: bool) -> tqdm:

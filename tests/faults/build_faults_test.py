@@ -159,7 +159,7 @@ def reader(output):
                     seen["absent"] += 1
                     if "no record set in" not in str(error):
                         seen["half"].append(str(error))
-            time.sleep(0.001)
+            ended.wait(0.001)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -220,15 +220,16 @@ def test_a_damaged_chunk_is_made_again(small, whole, tmp_path):
 
 
 def test_a_killed_worker_is_replaced(larger, tmp_path):
-    go_on(larger, tmp_path / "whole")
-    process = start(larger, tmp_path / "out")
+    go_on(larger, tmp_path / "whole", size=300, encoding="png")
+    output = tmp_path / "out"
+    process = start(larger, output, "--image_size=300", "--encoding=png")  # takes some seconds
     victims = []
-    while process.poll() is None and len(victims) < 3:
-        for victim in set(workers_of(process.pid)) - set(victims):
-            time.sleep(0.2)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(victim, signal.SIGKILL)
-                victims.append(victim)
+    for finished in (1, 3, 5):  # chunks, of 15
+        while process.poll() is None and len(chunks_of(output)) < finished:
+            os.sched_yield()
+        victims.append(workers_of(process.pid)[0])
+        os.kill(victims[-1], signal.SIGKILL)
+    assert len(set(victims)) == 3
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0, errors
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")

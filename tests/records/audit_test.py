@@ -17,18 +17,6 @@ from tests import fakes
 from tests.records import made
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    root = tmp_path_factory.mktemp("set")
-    fakes.built(root, {"a": 200, "b": 200}, size=8)
-    return root / "records"
-
-
-@pytest.fixture
-def records(pristine, tmp_path):
-    return shutil.copytree(pristine, tmp_path / "records")
-
-
 def first_shard(records):
     return sorted(records.glob("train-*.tfrecord"))[0]
 

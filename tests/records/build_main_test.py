@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from records import labels, manifest, record_set
+from records import manifest, record_set
 from tests import fakes
 
 
@@ -83,8 +83,8 @@ def test_attributes_of_a_csv_and_of_names(tmp_path):
         for number, face in enumerate(("mask1", "mask2", "incorrect_mask", "normal"))
     }
     root = fakes.tree(tmp_path / "tree", files)
-    rows = "".join(f"faces/{p},{'fm'[p % 2]},{20 + 4 * p}\n" for p in range(12))
-    (tmp_path / "people.csv").write_text("path,gender,age\n" + rows)
+    lines = "".join(f"faces/{p},{'fm'[p % 2]},{20 + 4 * p}\n" for p in range(12))
+    (tmp_path / "people.csv").write_text("path,gender,age\n" + lines)
     done = run(
         root,
         f"--labels={tmp_path}/people.csv",
@@ -102,7 +102,7 @@ def test_attributes_of_a_csv_and_of_names(tmp_path):
     for split in info.splits:
         index = opened.index(split)
         for row in range(len(index)):
-            values = labels.class_values(info.class_names[index.label[row]], info.attributes)
+            values = rows.attributes(info.attributes, index.label[row])
             _, person, face = index.key(row).split("/")
             age = 20 + 4 * int(person)
             assert values == {

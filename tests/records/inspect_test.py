@@ -22,18 +22,6 @@ def inspect(*arguments):
     return fakes.run_module("records.inspect_main", *arguments)
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    root = tmp_path_factory.mktemp("set")
-    fakes.built(root, {"a": 200, "b": 200}, size=8)
-    return root / "records"
-
-
-@pytest.fixture
-def records(pristine, tmp_path):
-    return shutil.copytree(pristine, tmp_path / "records")
-
-
 @pytest.fixture
 def combined(tmp_path):
     """Returns a set whose classes are combinations and whose manifest has much to say."""

@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from records import labels, sources, trees
+from records import labels, rows, sources, trees
 from tests import fakes
 
 IMAGE = b"any bytes"
@@ -87,8 +87,8 @@ def test_one_row_to_many_images_and_a_product_of_attributes(tmp_path):
     assert named(result)["1_female/mask2.jpg"] == "mask|female|<30"
     assert named(result)["2_male/normal.jpg"] == "normal|male|>=60"
     assert {image.key: image.group for image in result.images}["2_male/mask1.jpg"] == "2_male"
-    for name in result.class_names:
-        values = labels.class_values(name, result.attributes)
+    for label, name in enumerate(result.class_names):
+        values = rows.attributes(result.attributes, label)
         assert labels.JOINER.join(values.values()) == name
         assert all(values[a] in result.attributes[a] for a in result.attributes)
 

@@ -1,19 +1,154 @@
-"""Random changes of training images: one affine warp, then brightness. Stateless.
+"""Random changes of training images, from stored pixels to what the model sees. Stateless.
 
-Every random number is a function of (seed, position): one table of uniforms with a line for each
-position of the stream, of which a batch reads its lines. Thread, worker and replica play no part.
+Every random number is a function of (seed, position): tables of uniform numbers with a line for
+each position of the stream, of which a batch reads its lines. Thread, worker and replica play no
+part. The numbers are made on the host, the pixels where the caller says, so both give one picture.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from datapipe import sampling
+from datapipe import colour, erasing, mixing, ranges, sampling, warp
 from datapipe.options import AugmentOptions
 from records.backend import tf
 
-_UNIFORMS = 8  # numbers for each position; a multiple of 4, which is what one Philox block gives
+UNIFORMS = 8  # numbers of a table for each position; a multiple of 4: one Philox block gives 4
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
+
+# From `row` int64 [n] and `numbers` float32 [n, k] to images float32 [n, size, size, 3].
+ImageMaker = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+class Augmentation:
+    """What happens to a batch, in three steps: `numbers`, then `images` and `targets`.
+
+    The three need not run in one place: `numbers` and `targets` are small and made with the batch,
+    `images` may run inside a compiled training step.
+
+    Attributes:
+        options: what is changed.
+        input_range: range of the values that `images` gives, one of `ranges.RANGES`.
+    """
+
+    def __init__(
+        self,
+        options: AugmentOptions,
+        *,
+        seed: int,
+        class_names: Sequence[str],
+        input_range: str = "0..1",
+    ):
+        """Checks the options against the classes.
+
+        Raises:
+            ValueError: if a strength names an unknown class, or the range is unknown.
+        """
+        self.options, self.input_range = options, input_range
+        self._seed, self._num_classes = seed, len(class_names)
+        self._strengths = np.array(options.strengths(class_names), np.float32)
+        self._scale, self._offset = ranges.scale_of(input_range)
+        uses = {
+            "augment": options.warps,
+            "colour": options.colours,
+            "erasing": options.erases,
+            "mixing": options.mixes,
+        }
+        self._uses = [use for use, wanted in uses.items() if wanted]
+
+    @property
+    def num_numbers(self) -> int:
+        """Columns of `numbers`."""
+        return UNIFORMS * len(self._uses) + 1
+
+    def numbers(self, positions: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Returns all that is random or depends on the class, for consecutive positions.
+
+        Args:
+            positions: int64 [n], each one more than the one before.
+            labels: int32 [n].
+
+        Returns:
+            float32 [n, num_numbers]: 8 uniform numbers for each kind of change, then the strength.
+        """
+        tables = [uniforms(sampling.derive_seed(self._seed, use), positions) for use in self._uses]
+        strength = tf.gather(tf.constant(self._strengths), labels)
+        return tf.concat([*tables, strength[:, None]], axis=1)
+
+    def images(self, stored: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        """Returns what the model sees.
+
+        Args:
+            stored: uint8 [n, size, size, 3].
+            numbers: float32 [n, num_numbers], of these images.
+
+        Returns:
+            float32 [n, size, size, 3] in the input range.
+        """
+        # One compiled function each: in one loop XLA would make every pixel once for each use that
+        # the next step has for it, at two to seven times the price.
+        images = self._moved(stored, numbers)
+        if self.options.colours or self.options.erases:
+            images = self._painted(images, numbers)
+        return self._mixed(images, numbers) if self.options.mixes else images
+
+    def targets(
+        self, labels: tf.Tensor, weights: tf.Tensor, numbers: tf.Tensor, size: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns labels and weights, mixed where the images are.
+
+        Returns:
+            int32 [n] labels as they are or, with mixing, float32 [n, classes]; float32 [n] weights.
+        """
+        if not self.options.mixes:
+            return labels, weights
+        share, _ = self._shares(numbers, size)
+        return mixing.labels(labels, self._num_classes, share), mixing.weights(weights, share)
+
+    def maps(self, numbers: tf.Tensor, size: int) -> tf.Tensor:
+        """Returns the affine map of each image, float32 [n, 6], as `warp.matrices`."""
+        if not self.options.warps:
+            return tf.tile([[1.0, 0, 0, 0, 1, 0]], [tf.shape(numbers)[0], 1])
+        return warp.matrices(self.options, size, self._table("augment", numbers), numbers[:, -1])
+
+    def _table(self, use: str, numbers: tf.Tensor) -> tf.Tensor:
+        start = UNIFORMS * self._uses.index(use)
+        return numbers[:, start : start + UNIFORMS]
+
+    def _shares(self, numbers: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+        return mixing.shares(self.options, self._table("mixing", numbers), size)
+
+    def _ranged(self, images: tf.Tensor) -> tf.Tensor:
+        """Returns images in 0..1 in the input range."""
+        return images if self.input_range == "0..1" else images * (self._scale * 255) + self._offset
+
+    @tf.function(jit_compile=True)
+    def _moved(self, stored: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        options = self.options
+        if options.warps:
+            maps = self.maps(numbers, stored.shape[1])
+            images = warp.apply(stored, maps, fill_mode=options.fill_mode, cval=options.cval)
+        else:
+            images = tf.cast(stored, tf.float32) * (1 / 255)
+        last = not (options.colours or options.erases or options.mixes)
+        return self._ranged(images) if last else images
+
+    @tf.function(jit_compile=True)
+    def _painted(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        options, strength = self.options, numbers[:, -1]
+        if options.colours:
+            matrix, offset = colour.maps(options, self._table("colour", numbers), strength)
+            images = colour.apply(images, matrix, offset)
+        if options.erases:
+            table = self._table("erasing", numbers)
+            boxes = erasing.boxes(options, table, images.shape[1], strength)
+            images = erasing.apply(images, boxes, options.erasing_value)
+        return images if options.mixes else self._ranged(images)
+
+    @tf.function(jit_compile=True)
+    def _mixed(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
+        share, boxes = self._shares(numbers, images.shape[1])
+        return self._ranged(mixing.images(images, share, boxes))
 
 
 def uniforms(seed: int, positions: tf.Tensor) -> tf.Tensor:
@@ -28,160 +163,17 @@ def uniforms(seed: int, positions: tf.Tensor) -> tf.Tensor:
     """
     # Philox is a counter-based generator (Salmon et al. 2011, doi:10.1145/2063384.2063405): block
     # number i gives 4 numbers, so the line of position p begins at block 2 p.
-    first = tf.cast(positions[0] * (_UNIFORMS // 4), tf.uint64)
+    first = tf.cast(positions[0] * (UNIFORMS // 4), tf.uint64)
     return tf.raw_ops.StatelessRandomUniformV2(
-        shape=[tf.shape(positions)[0], _UNIFORMS],
+        shape=[tf.shape(positions)[0], UNIFORMS],
         key=tf.constant([seed], tf.uint64),
         counter=tf.stack([first, tf.constant(0, tf.uint64)]),
         alg=_PHILOX,
     )
 
 
-def matrices(options: AugmentOptions, size: int, u: tf.Tensor) -> tf.Tensor:
-    """Returns for each image the affine map from output to input pixel coordinates.
-
-    Rotation, shift, shear and zoom are composed in the order and with the signs of Keras'
-    `apply_affine_transform`, about the centre of the image; flips come after, as in
-    `ImageDataGenerator.apply_transform`.
-
-    Args:
-        options: the ranges.
-        size: height and width, in pixels.
-        u: float32 [n, 8], uniform in [0, 1).
-
-    Returns:
-        float32 [n, 6]: (a, b, c, d, e, f) with x_in = a x + b y + c and y_in = d x + e y + f.
-    """
-    signed = u * 2 - 1
-    angle = signed[:, 0] * (options.rotation_range * np.pi / 180)
-    shift_y = signed[:, 1] * (options.height_shift_range * size)
-    shift_x = signed[:, 2] * (options.width_shift_range * size)
-    shear = signed[:, 3] * (options.shear_range * np.pi / 180)
-    zoom_y, zoom_x = 1 + signed[:, 4] * options.zoom_range, 1 + signed[:, 5] * options.zoom_range
-    return compose(
-        angle=angle,
-        shift_y=shift_y,
-        shift_x=shift_x,
-        shear=shear,
-        zoom_y=zoom_y,
-        zoom_x=zoom_x,
-        mirror_x=_mirror(u[:, 6], options.horizontal_flip),
-        mirror_y=_mirror(u[:, 6] * 2 % 1, options.vertical_flip),
-        size=size,
-    )
-
-
-def compose(
-    *,
-    angle: tf.Tensor,
-    shift_y: tf.Tensor,
-    shift_x: tf.Tensor,
-    shear: tf.Tensor,
-    zoom_y: tf.Tensor,
-    zoom_x: tf.Tensor,
-    mirror_x: tf.Tensor,
-    mirror_y: tf.Tensor,
-    size: int,
-) -> tf.Tensor:
-    """Returns the maps of `matrices` from the values of each image, float32 [n] each.
-
-    With (x, y) coordinates about the centre, the map is
-    rotation(angle) . shift . shear . zoom . mirror; angles in radians, shifts in pixels, mirrors
-    -1 or 1.
-    """
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    scale_x, scale_y = zoom_x * mirror_x, zoom_y * mirror_y
-    # rotation . shear = [[cos, -sin], [sin, cos]] . [[1, -sin(shear)], [0, cos(shear)]]
-    a, b = cos * scale_x, (-cos * tf.sin(shear) - sin * tf.cos(shear)) * scale_y
-    d, e = sin * scale_x, (-sin * tf.sin(shear) + cos * tf.cos(shear)) * scale_y
-    middle = (size - 1) / 2
-    c = middle - (a + b) * middle + cos * shift_x - sin * shift_y
-    f = middle - (d + e) * middle + sin * shift_x + cos * shift_y
-    return tf.stack([a, b, c, d, e, f], axis=1)
-
-
-def warp(images: tf.Tensor, maps: tf.Tensor, *, fill_mode: str, cval: float = 0.0) -> tf.Tensor:
-    """Returns the images moved by their maps, bilinear, in 0..1.
-
-    Four gathers of neighbouring pixels that XLA fuses into one loop; the stock op
-    `ImageProjectiveTransformV3` took five times as long on two cores. Outside the picture:
-    `nearest` repeats the edge, `reflect` mirrors about the edge (abc|cba), `constant` is `cval`
-    wherever the coordinate leaves 0..size-1; as in `scipy.ndimage`, which Keras uses.
-
-    Args:
-        images: uint8 [n, size, size, 3].
-        maps: float32 [n, 6], as from `matrices`.
-        fill_mode: `nearest`, `constant` or `reflect`.
-        cval: 0 to 255.
-
-    Returns:
-        float32 [n, size, size, 3].
-    """
-    size = images.shape[1]
-    line = np.arange(size, dtype=np.float32)
-    a, b, c, d, e, f = (maps[:, i, None, None] for i in range(6))
-    x = a * line[None, None, :] + b * line[None, :, None] + c
-    y = d * line[None, None, :] + e * line[None, :, None] + f
-    inside = (x >= 0) & (x <= size - 1) & (y >= 0) & (y <= size - 1)
-    if fill_mode == "reflect":
-        x, y = _reflect(x, size), _reflect(y, size)
-    x, y = tf.clip_by_value(x, 0.0, size - 1.0), tf.clip_by_value(y, 0.0, size - 1.0)
-    # The last column and row are reached with a fraction of 1, so every neighbour exists.
-    left = tf.minimum(tf.floor(x), max(size - 2.0, 0.0))
-    top = tf.minimum(tf.floor(y), max(size - 2.0, 0.0))
-    x_part, y_part = (x - left)[..., None], (y - top)[..., None]
-    image = tf.range(tf.shape(images)[0])[:, None, None] * (size * size)
-    at = image + tf.cast(top, tf.int32) * size + tf.cast(left, tf.int32)
-    pixels = tf.reshape(images, [-1, 3])
-    right, down = (1, size) if size > 1 else (0, 0)
-
-    def neighbour(offset: int) -> tf.Tensor:
-        return tf.cast(tf.gather(pixels, at + offset), tf.float32)
-
-    upper = neighbour(0) + (neighbour(right) - neighbour(0)) * x_part
-    lower = neighbour(down) + (neighbour(down + right) - neighbour(down)) * x_part
-    result = (upper + (lower - upper) * y_part) * (1 / 255)
-    if fill_mode == "constant":
-        result = tf.where(inside[..., None], result, cval / 255)
-    return result
-
-
-def train(options: AugmentOptions, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns the function that makes training images of stored ones.
-
-    It takes uint8 [n, size, size, 3] and the int64 [n] consecutive positions of the stream where
-    they stand, and gives float32 [n, size, size, 3] in 0..1.
-    """
-    table = sampling.derive_seed(seed, "augment")
-
-    @tf.function(jit_compile=True)
-    def changed(images: tf.Tensor, u: tf.Tensor) -> tf.Tensor:
-        if options.warps:
-            maps = matrices(options, images.shape[1], u)
-            out = warp(images, maps, fill_mode=options.fill_mode, cval=options.cval)
-        else:
-            out = scale(images)
-        if options.brightness_range:
-            low, high = options.brightness_range
-            factor = low + u[:, 7, None, None, None] * (high - low)
-            out = tf.minimum(out * factor, 1.0)
-        return out
-
-    if options == AugmentOptions():
-        return lambda images, positions: scale(images)
-    return lambda images, positions: changed(images, uniforms(table, positions))
-
-
-def scale(images: tf.Tensor) -> tf.Tensor:
-    """Returns uint8 images as float32 in 0..1."""
-    return tf.cast(images, tf.float32) * (1 / 255)
-
-
-def _mirror(u: tf.Tensor, wanted: bool) -> tf.Tensor:
-    return tf.where(u < 0.5, -1.0, 1.0) if wanted else tf.ones_like(u)
-
-
-def _reflect(at: tf.Tensor, size: int) -> tf.Tensor:
-    """Folds a coordinate into -0.5..size-0.5, mirroring about both ends."""
-    folded = tf.math.floormod(at + 0.5, 2.0 * size)
-    return size - tf.abs(folded - size) - 0.5
+def unchanged(stored: tf.Tensor, input_range: str = "0..1") -> tf.Tensor:
+    """Returns stored images, uint8, as float32 in the input range: what evaluation sees."""
+    scale, offset = ranges.scale_of(input_range)
+    images = tf.cast(stored, tf.float32) * scale
+    return images + offset if offset else images

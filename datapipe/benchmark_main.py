@@ -1,217 +1,196 @@
-"""Images a second, in one run, next to memcpy and next to a pipeline as tutorials write it.
+"""Images a second, in one run, next to other ways to feed the same images.
 
     python -m datapipe.benchmark_main --records=photos.records --output=bench
 
 The systems take turns, so what else the machine does strikes all of them; read the ratios first.
-READ is shuffled batches of stored pixels. TRAIN_FEED adds a flip, rotation, shift and zoom and
-gives float32 in 0..1. BALANCED is TRAIN_FEED with equal draws of each class.
+The tasks of --tasks:
+
+    READ         shuffled batches of stored pixels
+    READ_JPEG    the first pass over JPEG records, from files to batches; later ones are READ
+    TRAIN_FEED   flip, rotation 30, shift 0.3, zoom 0.2, to float32 in 0..1
+    BALANCED     TRAIN_FEED with equal draws of each class
+    STREAM       READ without loading first
+    FIRST_BATCH  seconds from nothing to the first training batch, in a new process
+    MEMORY       what that process takes at most, above what imports take
+
+--curve also measures READ and TRAIN_FEED over the number and the size of images, in memory.
 """
 
 import functools
 import json
 import os
 import platform
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from absl import flags
 
-from datapipe import augment, options, pipeline, resident, sampling
+from datapipe import benchmark_arrays as arrays
+from datapipe import benchmark_chart as chart
+from datapipe import benchmark_curve as curve
+from datapipe import benchmark_fresh as fresh
+from datapipe import benchmark_systems as systems
+from datapipe import benchmark_turns as turns
+from datapipe import resident
 from records import cli, files, manifest, record_set, tfrecord, tiling
 from records.backend import tf
 
-_RECORDS = flags.DEFINE_string("records", None, "Folder of the record set.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for benchmark.json.")
+_ABOUT = {**{name: task.about for name, task in systems.TASKS.items()}, **fresh.TASKS}
+
+_RECORDS = flags.DEFINE_string("records", None, "Folder of the record set, in any encoding.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for benchmark.json and the charts.")
 _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _ROWS = flags.DEFINE_integer(
     "rows", 32_768, "Rows to measure on; the split is repeated under new keys up to that number."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images in a batch.")
-_REPEATS = flags.DEFINE_integer("repeats", 7, "Measurements of each system; the median counts.")
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "Shortest length of one measurement.")
-
-_AUGMENT = options.AugmentOptions(
-    rotation_range=30,
-    width_shift_range=0.3,
-    height_shift_range=0.3,
-    zoom_range=0.2,
-    horizontal_flip=True,
+_REPEATS = flags.DEFINE_integer(
+    "repeats", 7, "Measurements of each system, at most 3 new processes; the median counts."
 )
+_SECONDS = flags.DEFINE_float("seconds", 1.0, "Shortest length of one measurement.")
+_WANTED = flags.DEFINE_list("tasks", list(_ABOUT), "What to measure.")
+_CURVE = flags.DEFINE_bool("curve", False, "Also measure over the number and size of images.")
+
+_PROCESSES = 3  # a new one takes some five seconds to import TensorFlow
+
+_OPTIONAL = {
+    "cv2": ("opencv-python-headless", "numpy + cv2 and cv2.imdecode are"),
+    "matplotlib": ("matplotlib", "the charts are"),
+    "scipy": ("scipy", "Keras ImageDataGenerator is"),
+}
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Makes a record set of the wanted size, measures, prints the table, writes the JSON."""
+    """Makes record sets of the wanted size, measures, prints tables, writes JSON and charts."""
     cli.no_arguments(arguments)
     output = cli.require("output", _OUTPUT.value)
     opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
-    cli.at_least(1, _ROWS, _BATCH_SIZE, _REPEATS)
-    cli.one_of("split", _SPLIT.value, opened.manifest.splits)
-    if opened.manifest.encoding != "raw":
-        raise cli.UsageError(
-            f"--records must hold raw pixels to be compared, got {opened.manifest.encoding}"
-        )
-    if _BATCH_SIZE.value > _ROWS.value:
-        raise cli.UsageError(f"--batch_size must not exceed {_ROWS.value} --rows")
-    with tempfile.TemporaryDirectory(prefix="datapipe-benchmark-") as folder:
-        print(f"writing {_ROWS.value:,} rows of {opened.folder} to a temporary record set")
-        tiled = tiling.tile(opened, _SPLIT.value, _ROWS.value, folder)
-        rates = _measure(_systems(tiled))
-    rows = [
-        {
-            "task": task,
-            "system": system,
-            "images_per_second": statistics.median(values),
-            "repeats": len(values),
-            "lowest": min(values),
-            "highest": max(values),
-        }
-        for (task, system), values in rates.items()
-    ]
-    os.makedirs(output, exist_ok=True)
-    path = os.path.join(output, "benchmark.json")
-    text = json.dumps({"machine": _machine(), "rows": rows}, indent=1) + "\n"
-    files.write_whole(path, text.encode())
-    print(_table(rows))
-    print(f"benchmark: {path}")
+    timing = _timing(opened)
+    os.makedirs(output, exist_ok=True)  # before minutes of measuring
+    for module in _missing():
+        package, what = _OPTIONAL[module]
+        print(f"{what} left out, for want of {module}: pip install {package}")
+    rows = []
+    for task, of_task in _measured(opened, timing):
+        print(f"\n{_table(task, of_task)}", flush=True)
+        rows += of_task
+    curves = _curves(opened, timing) if _CURVE.value else None
+    print()
+    for name, data in _results(rows, curves, _machine(opened)):
+        path = os.path.join(output, name)
+        files.write_whole(path, data)
+        print(f"written: {path}")
     return cli.DONE
 
 
-def _systems(
-    records: record_set.RecordSet,
-) -> dict[tuple[str, str], Callable[[], Iterator[Any]]]:
-    """Returns what is measured: (task, system) to a function that begins to give batches."""
-    rows = resident.load(records, _SPLIT.value)
-    plans = {target: _plan(records, target) for target in ("natural", "balanced")}
-    return {
-        ("READ", "memcpy, 1 thread"): functools.partial(_memcpy, rows),
-        ("READ", "datapipe"): lambda: iter(_read(rows, plans["natural"])),
-        ("READ", "tutorial tf.data"): lambda: iter(_tutorial(records, changed=False)),
-        ("TRAIN_FEED", "datapipe"): lambda: iter(
-            pipeline.training_dataset(rows, plans["natural"], _AUGMENT)
-        ),
-        ("TRAIN_FEED", "tutorial tf.data"): lambda: iter(_tutorial(records, changed=True)),
-        ("BALANCED", "datapipe"): lambda: iter(
-            pipeline.training_dataset(rows, plans["balanced"], _AUGMENT)
-        ),
-    }
+def _timing(opened: record_set.RecordSet) -> turns.Timing:
+    """Returns what the flags say, after all of them were checked."""
+    cli.at_least(1, _ROWS, _BATCH_SIZE, _REPEATS)
+    cli.one_of("split", _SPLIT.value, opened.manifest.splits)
+    if not opened.manifest.split(_SPLIT.value).count:
+        raise cli.UsageError(f"--split must name one with rows, got {_SPLIT.value!r}")
+    for task in _WANTED.value:
+        cli.one_of("tasks", task, _ABOUT)
+    if not _WANTED.value and not _CURVE.value:
+        raise cli.UsageError("--tasks must name a task where --curve is not given")
+    if _BATCH_SIZE.value > _ROWS.value:
+        raise cli.UsageError(f"--batch_size must not exceed {_ROWS.value} --rows")
+    try:
+        return turns.Timing(_REPEATS.value, _SECONDS.value, _BATCH_SIZE.value)
+    except ValueError as error:
+        raise cli.UsageError(f"--{error}") from None
 
 
-def _plan(records: record_set.RecordSet, target: str) -> sampling.SamplingPlan:
-    labels, names = records.index(_SPLIT.value).label, records.manifest.class_names
-    return sampling.plan(
-        labels, names, options.Target(target), seed=0, batch_size=_BATCH_SIZE.value
-    )
+def _missing() -> list[str]:
+    return [module for module in _OPTIONAL if arrays.optional(module) is None]
 
 
-def _memcpy(rows: resident.ResidentRows) -> Iterator[np.ndarray]:
-    """Copies consecutive batches into one buffer: the bound for any system that moves pixels."""
-    source = rows.images.numpy()
-    size = _BATCH_SIZE.value
-    buffer = np.empty_like(source[:size])
-    while True:
-        for start in range(0, len(source) - size + 1, size):
-            np.copyto(buffer, source[start : start + size])
-            yield buffer
+def _measured(
+    opened: record_set.RecordSet, timing: turns.Timing
+) -> Iterator[tuple[str, list[turns.Row]]]:
+    """Yields the wanted tasks, each with its rows, as they are measured."""
+    with tempfile.TemporaryDirectory(prefix="datapipe-benchmark-") as folder:
+        stage = functools.cache(functools.partial(_stage, opened, folder))
+        for name in [task for task in systems.TASKS if task in _WANTED.value]:
+            task = systems.TASKS[name]
+            rates = turns.rates(task.systems(stage(task.encoding)), timing)
+            yield name, turns.summary(name, "images_per_second", rates, task.bases)
+        wanted = [task for task in fresh.TASKS if task in _WANTED.value]
+        if wanted:
+            repeats = min(timing.repeats, _PROCESSES)
+            yield from fresh.rows(stage("raw"), wanted, repeats).items()
 
 
-def _read(rows: resident.ResidentRows, plan: sampling.SamplingPlan) -> tf.data.Dataset:
-    at = tf.range(_BATCH_SIZE.value, dtype=tf.int64)
-    ds = tf.data.Dataset.range(tf.int64.max)
-    ds = ds.map(
-        lambda step: rows.gather(plan.rows_at(step * _BATCH_SIZE.value + at)),
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
-    return ds.prefetch(tf.data.AUTOTUNE)
+def _stage(opened: record_set.RecordSet, folder: str, encoding: str) -> systems.Stage:
+    print(f"writing {_ROWS.value:,} rows of {opened.folder} as {encoding}", flush=True)
+    path = os.path.join(folder, encoding)
+    os.mkdir(path)
+    tiled = tiling.tile(opened, _SPLIT.value, _ROWS.value, path, encoding=encoding)
+    return systems.Stage(tiled, _SPLIT.value, _BATCH_SIZE.value)
 
 
-def _tutorial(records: record_set.RecordSet, *, changed: bool) -> tf.data.Dataset:
-    """Returns the pipeline of the TensorFlow guides: parse and change one image at a time."""
-    shards = records.manifest.split(_SPLIT.value).shards
-    size = records.manifest.image_size
-    spec = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "label": tf.io.FixedLenFeature([], tf.int64),
-    }
-
-    def parse(payload: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        features = tf.io.parse_single_example(payload, spec)
-        image = tf.io.decode_raw(features["image"], tf.uint8)
-        return tf.reshape(image, [size, size, 3]), features["label"]
-
-    def change(image: tf.Tensor, label: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        maps = augment.matrices(_AUGMENT, size, tf.random.uniform([1, 8]))
-        moved = tf.raw_ops.ImageProjectiveTransformV3(
-            images=tf.cast(image, tf.float32)[None] / 255,
-            transforms=tf.concat([maps, tf.zeros([1, 2])], axis=1),
-            output_shape=[size, size],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode="NEAREST",
-        )
-        return moved[0], label
-
-    auto = tf.data.AUTOTUNE
-    ds = tf.data.TFRecordDataset([records.path(s) for s in shards], num_parallel_reads=auto)
-    ds = ds.map(parse, num_parallel_calls=auto).shuffle(4096).repeat()
-    if changed:
-        ds = ds.map(change, num_parallel_calls=auto)
-    return ds.batch(_BATCH_SIZE.value, drop_remainder=True).prefetch(auto)
+def _curves(opened: record_set.RecordSet, timing: turns.Timing) -> curve.Curves:
+    print("\nmeasuring the curves", flush=True)
+    curves = curve.measured(opened, _SPLIT.value, timing)
+    for point in curves.left_out:
+        print(f"{point} are left out of the curves: the memory does not suffice")
+    return curves
 
 
-def _measure(
-    systems: dict[tuple[str, str], Callable[[], Iterator[Any]]],
-) -> dict[tuple[str, str], list[float]]:
-    """Returns images a second of each repeat; systems take turns, the first round is not counted.
-
-    Only one system's iterator is alive at a time, so none prefetches on another's time.
-    """
-    rates: dict[tuple[str, str], list[float]] = {name: [] for name in systems}
-    for repeat in range(_REPEATS.value + 1):
-        for name, begin in systems.items():
-            batches = begin()
-            for _ in range(8):  # buffers filled, functions compiled
-                next(batches)
-            rate = _rate(batches)
-            del batches
-            if repeat:
-                rates[name].append(rate)
-    return rates
-
-
-def _rate(batches: Iterator[Any]) -> float:
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < _SECONDS.value:
-        next(batches)
-        count += 1
-    return count * _BATCH_SIZE.value / (time.perf_counter() - started)
+def _results(
+    rows: Sequence[turns.Row], curves: curve.Curves | None, machine: dict[str, Any]
+) -> Iterator[tuple[str, bytes]]:
+    """Yields the files to write, by name."""
+    rates = [row.to_json() for row in rows if row.unit == "images_per_second"]
+    others = [row.to_json() for row in rows if row.unit != "images_per_second"]
+    found = {"machine": machine, "rows": rates, "new_process": others}
+    if curves:
+        found["curves"] = curves.to_json()
+    yield "benchmark.json", (json.dumps(found, indent=1) + "\n").encode()
+    if "matplotlib" in _missing():
+        return
+    where = "batch {batch_size}, {threads} threads, {processor}".format(**machine)
+    if rows:
+        title = "{rows:,} rows of {image_size}x{image_size}, ".format(**machine) + where
+        yield "benchmark.png", chart.bars(rows, _ABOUT, title)
+    if curves and curves.rows:
+        yield "curve.png", chart.curves(curves.rows, f"What an image costs, {where}")
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> str:
-    tutorial = {
-        row["task"]: row["images_per_second"] for row in rows if row["system"].startswith("tuto")
-    }
-    lines: list[Sequence[object]] = [
-        ("task", "system", "times tutorial", "images/s", "lowest", "highest")
-    ]
+def _table(task: str, rows: Sequence[turns.Row]) -> str:
+    unit = turns.UNITS[rows[0].unit]
+    head = ("system", f"times {rows[0].base}", unit.name, "lowest", "highest")
+    lines: list[Sequence[object]] = [head]
     for row in rows:
-        base = tutorial.get(row["task"], tutorial["TRAIN_FEED"])
-        numbers = [round(row[key]) for key in ("images_per_second", "lowest", "highest")]
-        lines.append((row["task"], row["system"], f"{numbers[0] / base:.1f}", *numbers))
-    return cli.table(lines)
+        numbers = (row.median, row.lowest, row.highest)
+        lines.append((row.system, f"{row.ratio:.2f}", *map(unit.shown, numbers)))
+    return f"{task}: {_ABOUT[task]}; {unit.better} is better\n{cli.table(lines)}"
 
 
-def _machine() -> dict[str, Any]:
+def _machine(opened: record_set.RecordSet) -> dict[str, Any]:
+    cv2 = arrays.optional("cv2")
     return {
         "cores": os.cpu_count(),
-        "processor": platform.processor() or platform.machine(),
+        "threads": systems.num_threads(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
         "tensorflow": tf.__version__,
+        "opencv": cv2.__version__ if cv2 else None,
         "rows": _ROWS.value,
+        "image_size": opened.manifest.image_size,
         "batch_size": _BATCH_SIZE.value,
+        "seconds": _SECONDS.value,
     }
+
+
+def _processor() -> str:
+    """Returns the name that Linux knows the processor by."""
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+        names = (line.split(":", 1)[1] for line in file if line.startswith("model name"))
+        return next(names, platform.machine()).strip()
 
 
 if __name__ == "__main__":
@@ -220,5 +199,6 @@ if __name__ == "__main__":
         manifest.ManifestError,
         tfrecord.DamagedRecordError,
         resident.MemoryBudgetError,
+        fresh.FailedProcessError,
         OSError,
     )

@@ -1,35 +1,68 @@
 """The two recipes: what training sees, and what evaluation sees. Read them from top to bottom."""
 
 from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
 
 from datapipe import augment
 from datapipe.options import AugmentOptions
-from datapipe.resident import ResidentRows
 from datapipe.sampling import SamplingPlan
+from datapipe.slices import WHOLE, Slice
 from records.backend import tf
 
 Batch = Mapping[str, tf.Tensor]
 
 
-def element_spec(batch_size: int, image_size: int) -> dict[str, tf.TensorSpec]:
+class Rows(Protocol):
+    """The rows of a split, wherever they are: on the host, on devices, or on disk."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def image_size(self) -> int:
+        """Height and width, in pixels."""
+
+    def batches(
+        self, plan: SamplingPlan, *, start_step: int = 0, part: Slice = WHOLE
+    ) -> tf.data.Dataset:
+        """Returns the endless stream of draws: `label`, `row`, `position`, perhaps `image`."""
+
+    def in_order(self, batch_size: int) -> tf.data.Dataset:
+        """Returns every row once: `label`, `row`, perhaps `image`; the last batch may be short."""
+
+    def pixels(self, batch: Any) -> tf.Tensor:
+        """Returns the stored images of a batch of either, uint8."""
+
+
+def element_spec(
+    batch_size: int, image_size: int, *, num_classes: int | None = None
+) -> dict[str, tf.TensorSpec]:
     """Returns the batch contract, the same in training and evaluation.
 
-    `image` is RGB in 0..1; `weight` says how much a row counts, 0 for padding; `row` is the row's
-    position in the index of its split.
+    `image` is RGB in the input range; `weight` says how much a row counts, 0 for padding; `row` is
+    the row's position in the index of its split. With `num_classes`, as after mixing, a label is
+    a distribution over the classes.
     """
+    label = tf.TensorSpec([batch_size], tf.int32)
+    if num_classes is not None:
+        label = tf.TensorSpec([batch_size, num_classes], tf.float32)
     return {
         "image": tf.TensorSpec([batch_size, image_size, image_size, 3], tf.float32),
-        "label": tf.TensorSpec([batch_size], tf.int32),
+        "label": label,
         "weight": tf.TensorSpec([batch_size], tf.float32),
         "row": tf.TensorSpec([batch_size], tf.int64),
     }
 
 
 def training_dataset(
-    rows: ResidentRows,
+    rows: Rows,
     plan: SamplingPlan,
     options: AugmentOptions,
     *,
+    class_weights: np.ndarray | None = None,
+    input_range: str = "0..1",
+    images_later: bool = False,
     start_step: int = 0,
     replica: int = 0,
     num_replicas: int = 1,
@@ -42,61 +75,125 @@ def training_dataset(
     `pieces`, which then come one after the other. So what a step trains on depends on neither.
 
     Args:
-        rows: the split in memory.
+        rows: the split.
         plan: which row stands where; its seed also keys the augmentation.
         options: how images are changed.
+        class_weights: float [classes], `weight` of each class; 1 for all if not given.
+        input_range: of the pixels, one of `ranges.RANGES`.
+        images_later: leaves out `image` and gives `numbers` float32 [n, k] instead, from which
+            `image_maker` makes it, perhaps on another device.
         start_step: where to begin; a stream begun at s equals the rest of one begun at 0.
         replica: which slice of the global batch, 0 to `num_replicas` - 1.
         num_replicas: processes that share the global batch.
         pieces: equal parts in which this process's slice is delivered.
 
     Raises:
-        ValueError: if the global batch does not divide evenly.
+        ValueError: if the global batch does not divide evenly (or not into even slices, for images
+            that are mixed in pairs), the plan is not one over these rows, or a class is unknown.
     """
-    slices = num_replicas * pieces
-    if plan.batch_size % slices:
-        raise ValueError(f"batch_size must divide by {slices} replicas, got {plan.batch_size}")
-    if not 0 <= replica < num_replicas:
-        raise ValueError(f"replica must lie in 0..{num_replicas - 1}, got {replica}")
-    size = plan.batch_size // slices
-    change = augment.train(options, plan.seed)
+    change = _augmentation(plan, options, input_range)
+    part = Slice(replica, num_replicas, pieces)
+    if options.mixes and part.size(plan.batch_size) % 2:
+        raise ValueError(
+            f"mixup and cutmix pair images, so a slice of the batch must be even, got"
+            f" {part.size(plan.batch_size)} of batch_size {plan.batch_size}"
+        )
+    given = np.ones(len(plan.counts)) if class_weights is None else class_weights
+    weight_of = tf.constant(given, tf.float32)
 
-    def positions(piece: tf.Tensor) -> tf.Tensor:
-        step, part = piece // pieces, replica * pieces + piece % pieces
-        return step * plan.batch_size + part * size + tf.range(size, dtype=tf.int64)
+    def batch(drawn: Batch) -> Batch:
+        # Keyed by position, never by thread: the same numbers on any machine.
+        numbers = change.numbers(drawn["position"], drawn["label"])
+        weight = tf.gather(weight_of, drawn["label"])
+        label, weight = change.targets(drawn["label"], weight, numbers, rows.image_size)
+        made = {"label": label, "weight": weight, "row": drawn["row"]}
+        if images_later:
+            return {"numbers": numbers, **made}
+        return {"image": change.images(rows.pixels(drawn), numbers), **made}
 
-    def batch(at: tf.Tensor) -> Batch:
-        row = plan.rows_at(at)
-        image, label = rows.gather(row)
-        # Keyed by position, never by thread: the same pixels on any machine.
-        image = change(image, at)
-        return {"image": image, "label": label, "weight": tf.ones([size]), "row": row}
-
-    ds = tf.data.Dataset.range(start_step * pieces, tf.int64.max)
-    ds = ds.map(positions)
+    ds = rows.batches(plan, start_step=start_step, part=part)
     ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _finished(ds)
 
 
-def evaluation_dataset(rows: ResidentRows, *, batch_size: int) -> tf.data.Dataset:
+def image_maker(
+    rows: Rows, plan: SamplingPlan, options: AugmentOptions, *, input_range: str = "0..1"
+) -> augment.ImageMaker:
+    """Returns what makes the images of a batch that has none yet, for use in a compiled step.
+
+    It takes `row` and `numbers` of a training dataset made with `images_later` from the same rows,
+    plan and options, and gives float32 [n, size, size, 3]: the images that the dataset itself would
+    have given, to within a rounding of the last bits where the device computes otherwise.
+    """
+    change = _augmentation(plan, options, input_range)
+    return lambda row, numbers: change.images(rows.pixels({"row": row}), numbers)
+
+
+def evaluation_dataset(
+    rows: Rows,
+    *,
+    batch_size: int,
+    input_range: str = "0..1",
+    replica: int = 0,
+    num_replicas: int = 1,
+    pieces: int = 1,
+) -> tf.data.Dataset:
     """Returns every row once, in order. There is no way to shuffle it.
 
-    The last batch is filled up with rows of weight 0, so all batches have one shape.
+    The last global batch is filled up with copies of its last row, of weight 0. So all batches have
+    one shape, no replica is left without rows, and what is computed of them is finite.
+
+    Args:
+        rows: the split.
+        batch_size: the global batch.
+        input_range: of the pixels, one of `ranges.RANGES`.
+        replica: as in `training_dataset`.
+        num_replicas: as in `training_dataset`.
+        pieces: as in `training_dataset`.
+
+    Raises:
+        ValueError: if the batch size is not positive or does not divide evenly.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    last = len(rows) - 1
+    part = Slice(replica, num_replicas, pieces)
+    size = part.size(batch_size)
 
-    def batch(step: tf.Tensor) -> Batch:
-        at = step * batch_size + tf.range(batch_size, dtype=tf.int64)
-        row = tf.minimum(at, last)
-        image, label = rows.gather(row)
-        weight = tf.cast(at <= last, tf.float32)
-        return {"image": augment.scale(image), "label": label, "weight": weight, "row": row}
+    def batch(found: Batch) -> Batch:
+        missing = batch_size - tf.size(found["row"])
+        weight = tf.pad(tf.ones_like(found["label"], tf.float32), [[0, missing]])
+        found = {name: _filled_up(value, batch_size, missing) for name, value in found.items()}
+        return {**found, "weight": weight}
 
-    ds = tf.data.Dataset.range(-(-len(rows) // batch_size))
-    ds = ds.map(batch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    def slice_of(whole: Batch, piece: tf.Tensor) -> Batch:
+        start = (replica * pieces + tf.cast(piece, tf.int32)) * size
+        mine = {name: value[start : start + size] for name, value in whole.items()}
+        mine = {name: tf.ensure_shape(v, [size, *v.shape[1:]]) for name, v in mine.items()}
+        image = augment.unchanged(rows.pixels(mine), input_range)
+        return {"image": image, **{name: mine[name] for name in ("label", "weight", "row")}}
+
+    ds = rows.in_order(batch_size).map(batch)
+    ds = ds.flat_map(lambda whole: _repeated(whole, pieces))
+    ds = ds.map(slice_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _finished(ds)
+
+
+def _augmentation(
+    plan: SamplingPlan, options: AugmentOptions, input_range: str
+) -> augment.Augmentation:
+    return augment.Augmentation(
+        options, seed=plan.seed, class_names=plan.class_names, input_range=input_range
+    )
+
+
+def _filled_up(value: tf.Tensor, batch_size: int, missing: tf.Tensor) -> tf.Tensor:
+    copies = tf.repeat(value[-1:], missing, axis=0)
+    return tf.ensure_shape(tf.concat([value, copies], axis=0), [batch_size, *value.shape[1:]])
+
+
+def _repeated(whole: Batch, pieces: int) -> tf.data.Dataset:
+    numbers = tf.data.Dataset.range(pieces)
+    return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(whole).repeat(), numbers))
 
 
 def _finished(ds: tf.data.Dataset) -> tf.data.Dataset:

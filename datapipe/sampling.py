@@ -9,9 +9,23 @@ are dealt in cycles: draw g is place g mod n_c of a permutation keyed by (seed, 
 So every epoch holds exactly q_c draws of each class, at every epoch's end no two rows of a class
 have been drawn numbers of times that differ by more than one, and nothing has to be stored: a batch
 follows from (seed, step) alone.
+
+Two things can be asked for on top. *Strata* (domains, groups) split a class into units, and the
+draws of a class are dealt in cycles over its m_c units first: draw g goes to place g mod m_c of a
+permutation keyed by (seed, c, g div m_c) and is draw g div m_c of that unit u, whose n_u rows are
+dealt as those of a class are otherwise. So at every epoch's end no two units of a class differ by
+more than one draw, and no two rows of a unit.
+
+*Stratified batches* hold each class's quota to within one. An epoch is then a whole number b of
+batches of B. A permutation of its batches keyed by (seed, e) gives each batch a number t, one of
+the places of a batch keyed by (seed, step) gives each place a number k, and draw k * b + t of the
+epoch, counted class by class, stands there. The draws of class c are q_c neighbouring numbers and a
+batch holds those of one remainder modulo b. Of q_c neighbouring numbers floor or ceil of q_c / b
+have that remainder, which is the quota q_c * B / E.
 """
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 
@@ -21,8 +35,8 @@ from datapipe.options import Target
 from records import apportionment
 from records.backend import tf
 
-_ROUNDS = 8  # of the block cipher in RandomIndexShuffle; 4, its default, are no faster
-_MORE = 0x4F1BBCDCBFA53E0A  # any fixed number; this is 2^63 over the golden ratio
+_ROUNDS = 24  # of a permutation; each halves how far a place is from uniform
+_LONGEST = 1 << 31  # positions in an epoch, and rows
 
 
 def draws_per_epoch(
@@ -30,51 +44,70 @@ def draws_per_epoch(
 ) -> np.ndarray:
     """Returns how often each class is drawn in an epoch; int64 [classes].
 
+    A class without rows is drawn 0 times, whatever the target, and the others are treated as if it
+    were not there: products of attributes have such classes.
+
     Args:
         counts: rows of each class.
         target: the wanted distribution.
         class_names: for messages and for explicit shares.
 
     Raises:
-        ValueError: if draws are wanted of a class without rows, or the shares name another class.
+        ValueError: if no class has rows, or explicit shares name an unknown class or one without
+            rows.
     """
     n = np.asarray(counts, np.int64)
-    draws = _draws(n, target, class_names)
-    for label in np.flatnonzero((draws > 0) & (n == 0)).tolist():
+    if not n.any():
         raise ValueError(
-            f"target {target.name!r} wants {draws[label]:,} draws of class {class_names[label]!r},"
-            " which has no rows in this split; choose a target that follows the counts, as sqrt"
-            " does, or build the records without that class"
+            f"target {target.name!r} needs rows to draw, got class counts {n.tolist()}"
         )
-    return draws
-
-
-def _draws(n: np.ndarray, target: Target, class_names: Sequence[str]) -> np.ndarray:
     fixed = {
         "natural": lambda: n,
-        "undersample": lambda: np.full_like(n, n.min()),
+        "undersample": lambda: np.full_like(n, n[n > 0].min()),
         "oversample": lambda: np.full_like(n, n.max()),
         "band": lambda: np.clip(n, target.low, target.high),
     }
     if target.name in fixed:
-        return fixed[target.name]()
+        return np.where(n > 0, fixed[target.name](), 0)
     weights = {
-        "balanced": lambda: np.ones(len(n)),
+        "balanced": lambda: np.sign(n),
         "sqrt": lambda: np.sqrt(n),
         # The inverse of the effective number of samples, Cui et al. 2019, arXiv:1901.05555, eq. 2,
         # times the count: the share of a class when its rows are weighted so.
         "effective": lambda: n * (1 - target.beta) / (1 - target.beta ** np.maximum(n, 1)),
-        "shares": lambda: _named_shares(target.shares, class_names),
+        "shares": lambda: _named_shares(target.shares, n, class_names),
     }
     total = target.epoch_draws or int(n.sum())
     return apportionment.largest_remainder(weights[target.name](), total)
 
 
-def _named_shares(shares: Mapping[str, float], class_names: Sequence[str]) -> np.ndarray:
+def _named_shares(
+    shares: Mapping[str, float], n: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
     unknown = sorted(set(shares) - set(class_names))
     if unknown:
         raise ValueError(f"shares name {unknown[0]!r}; the classes are {', '.join(class_names)}")
-    return np.array([shares.get(name, 0.0) for name in class_names])
+    weights = np.array([shares.get(name, 0.0) for name in class_names])
+    for label in np.flatnonzero((weights > 0) & (n == 0)).tolist():
+        name = class_names[label]
+        raise ValueError(
+            f"shares must be of classes with rows, got {name!r}: {shares[name]}, which has none in"
+            " this split"
+        )
+    return weights
+
+
+def _whole_batches(draws: np.ndarray, batch_size: int) -> np.ndarray:
+    """Returns the draws scaled to fill the nearest number of whole batches; int64 [classes].
+
+    It is one batch more where a class would lose its only draw to rounding: then no class has fewer
+    draws than before.
+    """
+    batches = max(1, round(int(draws.sum()) / batch_size))
+    scaled = apportionment.largest_remainder(draws, batches * batch_size)
+    if (scaled[draws > 0] == 0).any():
+        scaled = apportionment.largest_remainder(draws, (batches + 1) * batch_size)
+    return scaled
 
 
 def derive_seed(seed: int, use: str) -> int:
@@ -89,9 +122,15 @@ class SamplingPlan:
     Attributes:
         draws: int64 [classes], draws of each class in an epoch.
         counts: int64 [classes], rows of each class.
-        by_class: int64 [rows], row numbers sorted by class.
+        by_class: int64 [rows], row numbers sorted by class, then by stratum.
         seed: of everything random in the stream.
         batch_size: the global batch; it does not depend on the number of replicas.
+        class_names: in label order.
+        target: the distribution that was asked for.
+        units: int64 [classes], the units that the draws of a class are dealt over: its strata.
+            Without strata each class is one unit.
+        unit_counts: int64 [sum of units], rows of each unit, in the order of `by_class`.
+        stratified_batches: whether each batch holds every class's quota to within one row.
     """
 
     draws: np.ndarray
@@ -99,6 +138,11 @@ class SamplingPlan:
     by_class: np.ndarray
     seed: int
     batch_size: int
+    class_names: tuple[str, ...]
+    target: Target
+    units: np.ndarray
+    unit_counts: np.ndarray
+    stratified_batches: bool = False
 
     @property
     def epoch_length(self) -> int:
@@ -113,43 +157,122 @@ class SamplingPlan:
         """
         return max(1, round(self.epoch_length / self.batch_size))
 
+    @property
+    def empty(self) -> tuple[int, ...]:
+        """Labels of the classes without rows, which no target draws."""
+        return tuple(np.flatnonzero(self.counts == 0).tolist())
+
+    @property
+    def has_strata(self) -> bool:
+        """Whether a class is dealt over more than one unit."""
+        return bool((self.units > 1).any())
+
+    def identity(self) -> dict[str, str | int]:
+        """Returns what two plans must agree on to give one stream, in words for a message.
+
+        Counts stand beside the digests (the first 128 bits of SHA-256), so that a difference can be
+        told; strata and rows are digested by row, so neither changes with the other.
+        """
+        label, unit = np.empty((2, len(self.by_class)), np.int64)
+        label[self.by_class] = np.repeat(np.arange(len(self.counts)), self.counts)
+        unit[self.by_class] = np.repeat(np.arange(len(self.unit_counts)), self.unit_counts)
+        units = f"{len(self.unit_counts)} units, {_digest(unit)}"
+        return {
+            "seed": self.seed,
+            "batch_size": self.batch_size,
+            "draws": f"{self.epoch_length} an epoch, {_digest(self.draws)}",
+            "rows": f"{len(label)} of {len(self.counts)} classes, {_digest(label)}",
+            "strata": units if self.has_strata else "none",
+            "stratified_batches": "yes" if self.stratified_batches else "no",
+        }
+
     def rows_at(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns the row at each position; int64 [n] to int64 [n], in or outside a tf.function."""
-        slot_seed = derive_seed(self.seed, "slots")
-        class_seed = derive_seed(self.seed, "rows of a class")
-        draws, counts = tf.constant(self.draws), tf.constant(self.counts)
-        ends = tf.cumsum(draws)
+        label, draw = self._class_draws(positions)
+        unit, seed = label, derive_seed(self.seed, "rows of a class")
+        if self.has_strata:
+            unit, draw = self._unit_draws(label, draw)
+            seed = derive_seed(self.seed, "rows of a unit")
+        by_class, sizes, starts = self._tables
+        size = tf.gather(sizes, unit)
+        place = permute(draw % size, seed, unit, draw // size, size)
+        return tf.gather(by_class, tf.gather(starts, unit) + place)
+
+    @functools.cached_property
+    def _tables(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`by_class`, rows of each unit and where they begin: inputs of a graph, not part of it."""
+        with tf.init_scope(), tf.device("CPU:0"):
+            starts = self.unit_counts.cumsum() - self.unit_counts
+            return tuple(map(tf.convert_to_tensor, (self.by_class, self.unit_counts, starts)))
+
+    def _class_draws(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the class at each position and which of its draws since the beginning it is."""
         epoch, slot = positions // self.epoch_length, positions % self.epoch_length
-        zeros = tf.zeros_like(epoch)
-        slot = _permute(slot, slot_seed, epoch, zeros, zeros + self.epoch_length)
-        label = tf.searchsorted(ends, slot, side="right", out_type=tf.int64)
-        draw_in_epoch = slot - tf.gather(ends - draws, label)
-        draw = epoch * tf.gather(draws, label) + draw_in_epoch
-        size = tf.gather(counts, label)
-        place = _permute(draw % size, class_seed, label, draw // size, size)
-        starts = tf.cumsum(counts, exclusive=True)
-        return tf.gather(tf.constant(self.by_class), tf.gather(starts, label) + place)
+        number = self._draw_of_epoch(epoch, slot)
+        ends = tf.constant(self.draws.cumsum())
+        label = tf.searchsorted(ends, number, side="right", out_type=tf.int64)
+        draw_in_epoch = number - tf.gather(_starts(self.draws), label)
+        return label, epoch * tf.gather(tf.constant(self.draws), label) + draw_in_epoch
+
+    def _draw_of_epoch(self, epoch: tf.Tensor, slot: tf.Tensor) -> tf.Tensor:
+        """Returns which of the epoch's draws, counted class by class, stands at each slot."""
+        zeros = tf.zeros_like(slot)
+        if not self.stratified_batches:
+            seed = derive_seed(self.seed, "slots")
+            return permute(slot, seed, epoch, zeros, zeros + self.epoch_length)
+        batches = self.epoch_length // self.batch_size
+        batch, place = slot // self.batch_size, slot % self.batch_size
+        seed = derive_seed(self.seed, "batches of an epoch")
+        turn = permute(batch, seed, epoch, zeros, zeros + batches)
+        seed = derive_seed(self.seed, "places of a batch")
+        place = permute(place, seed, epoch, batch, zeros + self.batch_size)
+        return place * batches + turn
+
+    def _unit_draws(self, label: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the unit that each draw of a class goes to and which of its draws it is."""
+        units = tf.gather(tf.constant(self.units), label)
+        cycle, seed = draw // units, derive_seed(self.seed, "units of a class")
+        turn = permute(draw % units, seed, label, cycle, units)
+        return tf.gather(_starts(self.units), label) + turn, cycle
 
 
-def _permute(
+def _starts(sizes: np.ndarray) -> tf.Tensor:
+    return tf.constant(sizes.cumsum() - sizes)
+
+
+def _digest(values: np.ndarray) -> str:
+    return "sha256 " + hashlib.sha256(values.astype("<i8").tobytes()).hexdigest()[:32]
+
+
+def permute(
     index: tf.Tensor, seed: int, first: tf.Tensor, second: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
     """Returns where each index goes in a permutation of [0, size) keyed by (seed, first, second).
 
-    The op is a block cipher that cuts each of its three key words to half the bits of the largest
-    index, at least 8: with a plain counter as key it knows 256 permutations and then repeats (TF
-    2.21). So the key words are hashes, which fill whatever bits are kept. The public wrapper is
-    avoided because it pads a [n, 2] seed wrongly in the same version.
+    A round pairs x with k - x modulo `size`, k random, and lets a random bit of the pair say
+    whether the two change places: Hoang, Morris and Rogaway 2012, "An Enciphering Scheme Based on a
+    Card Shuffle", arXiv:1208.1176. It is plain arithmetic, which XLA makes one loop of.
+
+    Args:
+        index: int64 [n], each below its size.
+        seed: of all permutations of one use.
+        first: int64 [n], key.
+        second: int64 [n], key.
+        size: int64 [n], at most 2^31.
     """
-    words = _hash(_hash(_hash(first, seed), second), _MORE)
-    low = tf.bitwise.bitwise_and(words, tf.constant(0x7FFFFFFF, tf.uint64))
-    high = tf.bitwise.right_shift(words, tf.constant(33, tf.uint64))
-    more = tf.bitwise.right_shift(_hash(words, _MORE), tf.constant(33, tf.uint64))
-    key = tf.cast(tf.stack([low, high, more], axis=1), tf.int64)
-    return tf.raw_ops.RandomIndexShuffle(index=index, seed=key, max_index=size - 1, rounds=_ROUNDS)
+    key = hash64(hash64(first, seed), second)
+    for number in range(_ROUNDS):
+        word = hash64(key, number)
+        # 32 random bits times the size, without the low 32 bits: below the size, and no division.
+        high = tf.bitwise.right_shift(word, tf.constant(32, tf.uint64)) * tf.cast(size, tf.uint64)
+        k = tf.cast(tf.bitwise.right_shift(high, tf.constant(32, tf.uint64)), tf.int64)
+        partner = tf.where(k < index, k - index + size, k - index)
+        swaps = tf.bitcast(hash64(tf.maximum(index, partner), word), tf.int64) < 0
+        index = tf.where(swaps, partner, index)
+    return index
 
 
-def _hash(value: tf.Tensor, salt: int | tf.Tensor) -> tf.Tensor:
+def hash64(value: tf.Tensor, salt: int | tf.Tensor) -> tf.Tensor:
     """Returns uint64 [n] hashes of integers: the finalizer of SplitMix64 over value + salt.
 
     Steele, Lea and Flood 2014, doi:10.1145/2714064.2660195, with the constants of its mix64 variant
@@ -169,6 +292,8 @@ def plan(
     *,
     seed: int,
     batch_size: int,
+    strata: np.ndarray | None = None,
+    stratified_batches: bool = False,
 ) -> SamplingPlan:
     """Returns the sampling plan over the rows of a split.
 
@@ -178,18 +303,65 @@ def plan(
         target: the wanted class distribution.
         seed: one seed gives one stream.
         batch_size: rows of a step over all replicas, at least 1.
+        strata: int [rows], a number for what each row comes from, such as its domain or group; the
+            draws of a class are shared equally by its strata. Those that split no class change
+            nothing.
+        stratified_batches: whether each batch shall hold every class's quota to within one row. The
+            draws of an epoch are then scaled to a whole number of batches.
 
     Raises:
-        ValueError: if the batch size is not positive, the split is empty, or the target asks for
-            rows that are not there.
+        ValueError: if the batch size is not positive, the split is empty, the target asks for
+            rows that are not there, or labels or strata do not fit.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     counts = np.bincount(labels, minlength=len(class_names)).astype(np.int64)
+    if len(counts) > len(class_names):
+        raise ValueError(f"labels must lie in 0..{len(class_names) - 1}, got {len(counts) - 1}")
     draws = draws_per_epoch(counts.tolist(), target, class_names)
-    if draws.sum() == 0:
+    if stratified_batches:
+        draws = _whole_batches(draws, batch_size)
+    if max(draws.sum(), len(labels)) >= _LONGEST:
         raise ValueError(
-            f"target {target.name!r} draws nothing from class counts {counts.tolist()}"
+            f"rows and draws of an epoch must stay below 2^31, got {len(labels):,} and"
+            f" {draws.sum():,}"
         )
     by_class = np.argsort(labels, kind="stable").astype(np.int64)
-    return SamplingPlan(draws, counts, by_class, seed, batch_size)
+    units, unit_counts = np.ones_like(counts), counts
+    if strata is not None:
+        _check_strata(strata, labels)
+        order, split, sizes = _units(labels, strata, len(class_names))
+        if split.max() > 1:
+            by_class, units, unit_counts = order, split, sizes
+    return SamplingPlan(
+        draws=draws,
+        counts=counts,
+        by_class=by_class,
+        seed=seed,
+        batch_size=batch_size,
+        class_names=tuple(class_names),
+        target=target,
+        units=units,
+        unit_counts=unit_counts,
+        stratified_batches=stratified_batches,
+    )
+
+
+def _check_strata(strata: np.ndarray, labels: np.ndarray) -> None:
+    if strata.shape != labels.shape or not np.issubdtype(strata.dtype, np.integer):
+        raise ValueError(
+            f"strata must be one whole number a row, {len(labels)} in all,"
+            f" got {strata.dtype} {list(strata.shape)}"
+        )
+
+
+def _units(
+    labels: np.ndarray, strata: np.ndarray, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns rows by class and stratum, the units of each class and the rows of each unit."""
+    order = np.lexsort((strata, labels))
+    label, stratum = labels[order], strata[order]
+    new = (label[1:] != label[:-1]) | (stratum[1:] != stratum[:-1])
+    starts = np.concatenate([[0], 1 + np.flatnonzero(new)])
+    units = np.bincount(label[starts], minlength=num_classes)
+    return order, units, np.diff(starts, append=len(labels))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe import pipeline, resident
-from models import evaluation, report, runs
+from datapipe import pipeline, residency, resident
+from models import evaluation, report, runs, zoo
 from records import cli, manifest, record_set, tfrecord
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
@@ -36,8 +36,10 @@ def main(arguments: Sequence[str]) -> int:
             " give it as --records to evaluate on it all the same"
         )
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
-    rows = resident.load(opened, _SPLIT.value)
-    dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
+    rows = residency.open_rows(opened, _SPLIT.value).rows
+    dataset = pipeline.evaluation_dataset(
+        rows, batch_size=_BATCH_SIZE.value, input_range=zoo.INPUT_RANGE
+    )
     predictor = evaluation.predictor(runs.load_model(run, run_dir))
     probabilities = evaluation.predict(predictor, dataset, len(rows))
     table = evaluation.table(opened, _SPLIT.value, probabilities)

@@ -11,20 +11,29 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
 
 import numpy as np
 from absl import flags
 
-from datapipe import options, pipeline, resident, sampling
+from datapipe import (
+    augment_flags,
+    options,
+    pipeline,
+    plan_flags,
+    residency,
+    resident,
+    rows_flags,
+    sampling,
+)
+from datapipe.flag_values import checked
 from models import addons, evaluation, runs, runtime, training, zoo
 from records import build_main, cli, manifest, record_set, tfrecord
 from records.backend import keras, tf
 
-_Made = TypeVar("_Made")
-
 # --source and all that goes with it: the flags of the build.
 flags.adopt_module_key_flags(build_main)
+for module in (plan_flags, augment_flags, rows_flags):
+    flags.adopt_module_key_flags(module)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set to train on.")
 _RUN_DIR = flags.DEFINE_string(
     "run_dir", None, "Folder for the results; must hold no finished run."
@@ -34,27 +43,6 @@ _VALIDATION_SPLIT = flags.DEFINE_string(
     "validation_split", "validation", "Split that chooses the epoch to keep."
 )
 _MODEL = flags.DEFINE_enum("model", "convnet", sorted(zoo.MODELS), "Network.")
-_TARGET = flags.DEFINE_enum(
-    "target", "natural", options.Target.NAMES, "Class distribution to train on."
-)
-_BAND_LOW = flags.DEFINE_integer("band_low", 250, "Target band: fewest draws of a class.")
-_BAND_HIGH = flags.DEFINE_integer("band_high", 1000, "Target band: most draws of a class.")
-_BETA = flags.DEFINE_float("beta", 0.999, "Target effective: 0 natural, near 1 equal shares.")
-_SHARES = flags.DEFINE_list("shares", [], "Target shares: class=weight,class=weight,...")
-_EPOCH_DRAWS = flags.DEFINE_integer("epoch_draws", 0, "Draws in an epoch; 0: as many as rows.")
-_AUGMENT = flags.DEFINE_enum(
-    "augment", "none", sorted(options.PRESETS), "Preset of random changes to the images."
-)
-_OVERRIDES = [
-    flags.DEFINE_float("rotation_range", None, "Degrees; overrides the preset."),
-    flags.DEFINE_float("width_shift_range", None, "Share of the width; overrides the preset."),
-    flags.DEFINE_float("height_shift_range", None, "Share of the height; overrides the preset."),
-    flags.DEFINE_float("shear_range", None, "Degrees; overrides the preset."),
-    flags.DEFINE_float("zoom_range", None, "0.2 is 0.8 to 1.2; overrides the preset."),
-    flags.DEFINE_bool("horizontal_flip", None, "Overrides the preset."),
-    flags.DEFINE_bool("vertical_flip", None, "Overrides the preset."),
-    flags.DEFINE_enum("fill_mode", None, options.FILL_MODES, "Overrides the preset."),
-]
 _PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of the arithmetic.")
 _STRATEGY = flags.DEFINE_enum(
     "strategy", "one", runtime.STRATEGIES, "One device, or mirrored over all."
@@ -80,7 +68,9 @@ def main(arguments: Sequence[str]) -> int:
     """Reads options, opens or builds the records, trains, writes the run folder."""
     cli.no_arguments(arguments)
     _refuse_flags_without_effect()
-    target, augment, train = _checked(_target), _checked(_augment), _checked(_train_options)
+    augment, train = augment_flags.augment_options(), checked(_train_options)
+    plan_flags.target()  # refused, if it must be, before records are packed
+    rows_flags.check()
     run_dir = cli.require("run_dir", _RUN_DIR.value)
     if os.path.exists(os.path.join(run_dir, runs.FILE_NAME)):
         raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
@@ -90,9 +80,11 @@ def main(arguments: Sequence[str]) -> int:
         cli.one_of(holder.name, holder.value, info.splits)
     if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
         raise cli.UsageError("--train_split and --validation_split must be two splits")
-    labels = opened.index(_TRAIN_SPLIT.value).label
-    plan = _checked(lambda: _plan(labels, info.class_names, target))
-    how = _checked(
+    plan = _plan(opened)
+    if plan_flags.explained(plan):
+        return cli.DONE
+    class_weights = plan_flags.class_weights(plan)
+    how = checked(
         lambda: runtime.configure(
             strategy=_STRATEGY.value,
             precision=_PRECISION.value,
@@ -106,19 +98,16 @@ def main(arguments: Sequence[str]) -> int:
         )
     with how.strategy.scope():
         shape = (info.image_size, info.image_size, 3)
-        model = _checked(lambda: zoo.MODELS[_MODEL.value](len(info.class_names), shape))
-    _introduce(plan, info, how, model)
-    data = training.Input(
-        dataset=_training_input(opened, plan, augment),
-        steps_per_epoch=plan.steps_per_epoch,
-        batch_size=plan.batch_size,
-    )
+        model = checked(lambda: zoo.MODELS[_MODEL.value](len(info.class_names), shape))
+        rows = rows_flags.open_rows(opened, _TRAIN_SPLIT.value)
+    _introduce(plan, rows, how, model)
+    data = checked(lambda: _input(rows, plan, augment, class_weights, how))
     validate = _validation(opened, model)
     os.makedirs(run_dir, exist_ok=True)
     history, best_epoch = training.fit(
         model, how.strategy, data, validate, train, run_dir=run_dir, jit_compile=_JIT_COMPILE.value
     )
-    run = _run(opened, plan, target, how, model, history, best_epoch)
+    run = _run(opened, plan, rows, how, model, history, best_epoch)
     runs.save(run, run_dir)
     print(
         f"kept epoch {best_epoch} of {len(history)}, the last with a *"
@@ -127,60 +116,14 @@ def main(arguments: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _checked(make: Callable[[], _Made]) -> _Made:
-    """Calls `make`; what it finds wrong with the flags is the user's to mend."""
-    try:
-        return make()
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
-
-
 def _refuse_flags_without_effect() -> None:
     """Refuses flags that would be believed and do nothing."""
     if _RECORDS.value:
         for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]:
             if flag.present and flag.name != "seed":
                 raise cli.UsageError(f"--{flag.name} has no effect where --records is given")
-    weighted = ("balanced", "sqrt", "effective", "shares")
-    of_targets = (
-        (_BAND_LOW, ("band",)),
-        (_BAND_HIGH, ("band",)),
-        (_BETA, ("effective",)),
-        (_SHARES, ("shares",)),
-        (_EPOCH_DRAWS, weighted),
-    )
-    for holder, names in of_targets:
-        if holder.present and _TARGET.value not in names:
-            raise cli.UsageError(
-                f"--{holder.name} belongs to target {' or '.join(names)}, not to {_TARGET.value}"
-            )
     if _WARMUP.present and _SCHEDULE.value != "cosine":
         raise cli.UsageError(f"--warmup belongs to schedule cosine, not to {_SCHEDULE.value}")
-
-
-def _target() -> options.Target:
-    shares = {}
-    for part in _SHARES.value:
-        name, equals, weight = part.rpartition("=")
-        try:
-            shares[name] = float(weight)
-        except ValueError:
-            equals = ""
-        if not equals:
-            raise ValueError(f"--shares must be class=weight,..., got {part!r}")
-    return options.Target(
-        _TARGET.value,
-        low=_BAND_LOW.value,
-        high=_BAND_HIGH.value,
-        beta=_BETA.value,
-        shares=shares,
-        epoch_draws=_EPOCH_DRAWS.value,
-    )
-
-
-def _augment() -> options.AugmentOptions:
-    given = {flag.name: flag.value for flag in _OVERRIDES if flag.value is not None}
-    return dataclasses.replace(options.PRESETS[_AUGMENT.value], **given)
 
 
 def _train_options() -> training.TrainOptions:
@@ -206,18 +149,12 @@ def _records(run_dir: str) -> str:
     return _build(run_dir)
 
 
-def _plan(
-    labels: np.ndarray, class_names: Sequence[str], target: options.Target
-) -> sampling.SamplingPlan:
-    plan = sampling.plan(
-        labels,
-        class_names,
-        target,
-        seed=flags.FLAGS.seed,
-        batch_size=_BATCH_SIZE.value,
+def _plan(opened: record_set.RecordSet) -> sampling.SamplingPlan:
+    plan = plan_flags.plan(
+        opened, _TRAIN_SPLIT.value, seed=flags.FLAGS.seed, batch_size=_BATCH_SIZE.value
     )
     if (plan.draws > 0).sum() < 2:
-        raise ValueError("a classifier needs draws of at least 2 classes, there is only 1")
+        raise cli.UsageError("a classifier needs draws of at least 2 classes, there is only 1")
     return plan
 
 
@@ -238,24 +175,46 @@ def _build(run_dir: str) -> str:
     return output
 
 
-def _training_input(
-    opened: record_set.RecordSet, plan: sampling.SamplingPlan, augment: options.AugmentOptions
-) -> Callable[[int, int, int], tf.data.Dataset]:
-    rows = resident.load(opened, _TRAIN_SPLIT.value)
+def _input(
+    opened: residency.Opened,
+    plan: sampling.SamplingPlan,
+    augment: options.AugmentOptions,
+    class_weights: np.ndarray | None,
+    how: runtime.Runtime,
+) -> training.Input:
+    rows, on_device = opened.rows, opened.residency == "device"
 
     def dataset(replica: int, num_replicas: int, pieces: int) -> tf.data.Dataset:
         return pipeline.training_dataset(
-            rows, plan, augment, replica=replica, num_replicas=num_replicas, pieces=pieces
+            rows,
+            plan,
+            augment,
+            class_weights=class_weights,
+            input_range=zoo.INPUT_RANGE,
+            images_later=on_device,
+            replica=replica,
+            num_replicas=num_replicas,
+            pieces=pieces,
         )
 
-    return dataset
+    dataset(0, 1, how.num_replicas)  # what does not fit is refused here, not within the training
+    images = pipeline.image_maker(rows, plan, augment, input_range=zoo.INPUT_RANGE)
+    return training.Input(
+        dataset=dataset,
+        steps_per_epoch=plan.steps_per_epoch,
+        batch_size=plan.batch_size,
+        input_range=zoo.INPUT_RANGE,
+        images=images if on_device else None,
+    )
 
 
 def _validation(
     opened: record_set.RecordSet, model: keras.Model
 ) -> Callable[[], Mapping[str, float]]:
-    rows = resident.load(opened, _VALIDATION_SPLIT.value)
-    dataset = pipeline.evaluation_dataset(rows, batch_size=_BATCH_SIZE.value)
+    rows = residency.open_rows(opened, _VALIDATION_SPLIT.value).rows
+    dataset = pipeline.evaluation_dataset(
+        rows, batch_size=_BATCH_SIZE.value, input_range=zoo.INPUT_RANGE
+    )
     probabilities = evaluation.predictor(model)
     labels = opened.index(_VALIDATION_SPLIT.value).label
 
@@ -268,15 +227,16 @@ def _validation(
 
 def _introduce(
     plan: sampling.SamplingPlan,
-    info: manifest.Manifest,
+    opened: residency.Opened,
     how: runtime.Runtime,
     model: keras.Model,
 ) -> None:
     """Says what is about to be trained, on what."""
     rows: list[Sequence[object]] = [("class", "rows", "draws an epoch", "draws a row")]
-    for name, count, draws in zip(info.class_names, plan.counts, plan.draws, strict=True):
+    for name, count, draws in zip(plan.class_names, plan.counts, plan.draws, strict=True):
         rows.append((name, int(count), int(draws), f"{draws / max(count, 1):.2f}"))
     print(cli.table(rows))
+    print(opened.description)
     print(
         f"{_MODEL.value}, {model.count_params():,} parameters; {how.description};"
         f" global batch {plan.batch_size} ({plan.batch_size // how.num_replicas} a replica),"
@@ -287,7 +247,7 @@ def _introduce(
 def _run(
     opened: record_set.RecordSet,
     plan: sampling.SamplingPlan,
-    target: options.Target,
+    rows: residency.Opened,
     how: runtime.Runtime,
     model: keras.Model,
     history: list[dict[str, float]],
@@ -306,7 +266,9 @@ def _run(
         parameters=model.count_params(),
         device=how.description,
         sampling={
-            "target": dataclasses.asdict(target),
+            "target": dataclasses.asdict(plan.target),
+            **plan.identity(),
+            "residency": rows.residency,
             "steps_per_epoch": plan.steps_per_epoch,
             "batch_size": plan.batch_size,
             "rows": plan.counts.tolist(),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models import addons, metrics
+from models import addons, input_range, metrics
 from records import files
 from records.backend import keras, tf
 
@@ -76,15 +76,23 @@ class Input:
             process feeds replicas: a function of (r, R, pieces).
         steps_per_epoch: global batches in an epoch.
         batch_size: the global batch.
+        input_range: of the images, as in `input_range.RANGES`.
+        images: where the batches have `numbers` and no `image`: makes the images of `row` and
+            `numbers` inside the training step.
     """
 
     dataset: Callable[[int, int, int], tf.data.Dataset]
     steps_per_epoch: int
     batch_size: int
+    input_range: str = "0..1"
+    images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
 
 class CrossEntropy(keras.losses.Loss):
-    """Softmax cross-entropy of float32 logits [n, classes] against labels int [n], in nats."""
+    """Softmax cross-entropy of float32 logits [n, classes] against labels, in nats.
+
+    Labels are int [n], or float [n, classes] where they are distributions, as after mixing.
+    """
 
     def __init__(self, label_smoothing: float = 0.0):
         super().__init__(name="cross_entropy")
@@ -93,9 +101,33 @@ class CrossEntropy(keras.losses.Loss):
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """Returns the loss of each row, float32 [n]."""
         classes = y_pred.shape[-1]
-        wanted = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
+        wanted = tf.cast(y_true, tf.float32)
+        if not _is_distribution(y_true):
+            wanted = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
         wanted = wanted * (1 - self._label_smoothing) + self._label_smoothing / classes
         return tf.nn.softmax_cross_entropy_with_logits(wanted, tf.cast(y_pred, tf.float32))
+
+
+def accuracy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
+    """Returns 1 for each row whose most probable class is its (largest) label; float32 [n]."""
+    wanted = tf.argmax(y_true, 1) if _is_distribution(y_true) else tf.reshape(y_true, [-1])
+    return tf.cast(tf.cast(wanted, tf.int64) == tf.argmax(y_pred, 1), tf.float32)
+
+
+def _is_distribution(labels: tf.Tensor) -> bool:
+    return labels.dtype.is_floating
+
+
+class _MakesImages(keras.Model):
+    """A model behind the function that makes its images, in one step with it."""
+
+    def __init__(self, model: keras.Model, images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
+        super().__init__()
+        self._trained, self._images = model, images
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Returns the logits of a batch of `row` and `numbers`."""
+        return self._trained(self._images(*inputs), training=training)
 
 
 def fit(
@@ -127,19 +159,22 @@ def fit(
 
     Raises:
         TrainingError: if the loss, or the monitored metric, is no longer finite.
+        ValueError: if the model scales its images itself and is given them in another range.
     """
+    input_range.check(model, data.input_range)
     for name in (BEST, LAST, HISTORY):
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(run_dir, name))
     with strategy.scope():
-        model.compile(
+        fitted = _MakesImages(model, data.images) if data.images else model
+        fitted.compile(
             optimizer=optimizer(options, data.steps_per_epoch * options.epochs),
             loss=CrossEntropy(options.label_smoothing),
-            weighted_metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy")],
+            weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
             jit_compile=jit_compile,
         )
-    epochs = _Epochs(validate, options, data, run_dir, show_progress)
-    model.fit(
+    epochs = _Epochs(model, validate, options, data, run_dir, show_progress)
+    fitted.fit(
         strategy.distribute_datasets_from_function(
             lambda context: data.dataset(
                 context.input_pipeline_id,
@@ -192,8 +227,9 @@ def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
     }
 
 
-def _keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    return batch["image"], batch["label"], batch["weight"]
+def _keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    image = batch["image"] if "image" in batch else (batch["row"], batch["numbers"])
+    return image, batch["label"], batch["weight"]
 
 
 class _Epochs(keras.callbacks.Callback):
@@ -201,6 +237,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def __init__(
         self,
+        kept: keras.Model,
         validate: Callable[[], Mapping[str, float]],
         options: TrainOptions,
         data: Input,
@@ -210,7 +247,7 @@ class _Epochs(keras.callbacks.Callback):
         super().__init__()
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
-        self._validate, self._options, self._data = validate, options, data
+        self._kept, self._validate, self._options, self._data = kept, validate, options, data
         self._run_dir, self._show_progress = run_dir, show_progress
         self._best = -np.inf
 
@@ -262,7 +299,7 @@ class _Epochs(keras.callbacks.Callback):
 
     def _write_weights(self, name: str) -> None:
         temporary = os.path.join(self._run_dir, f".tmp-{name}")
-        self.model.save_weights(temporary)
+        self._kept.save_weights(temporary)
         files.commit(temporary, os.path.join(self._run_dir, name))
 
 

@@ -1,4 +1,4 @@
-"""The models there are, by name. Each takes images in 0..1 and gives float32 logits."""
+"""The models there are, by name. Each takes images in `INPUT_RANGE` and gives float32 logits."""
 
 from collections.abc import Callable
 
@@ -9,3 +9,5 @@ MODELS: dict[str, Callable[[int, tuple[int, int, int]], keras.Model]] = {
     "convnet": convnet.build,
     "lenet": lenet.build,
 }
+
+INPUT_RANGE = "0..1"

@@ -12,6 +12,8 @@ import functools
 from collections.abc import Iterator
 
 CHANNELS = 3
+_IMAGE_NAME = b"\n\x05image"  # the name as the key of a map entry: field 1, five bytes
+_TAGS_OF_VALUE = b"\x12\x0a\x0a"  # map value, field 2; its bytes_list, 1; the one value, 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +59,24 @@ def decode(payload: bytes) -> Example:
         return Example(**features)  # type: ignore[arg-type]
     except TypeError as error:
         raise ValueError(f"not a record of this schema: {error}") from error
+
+
+def image_of(payload: bytes) -> bytes:
+    """Returns the image of a serialized `tf.train.Example` alone, which costs a tenth of `decode`.
+
+    Raises:
+        ValueError: as `decode`.
+    """
+    try:
+        at = payload.index(_IMAGE_NAME) + len(_IMAGE_NAME)
+        for tag in _TAGS_OF_VALUE:
+            length, start = _read_varint(payload, at + 1)
+            if payload[at] != tag or start + length != len(payload):
+                raise ValueError("the image is not the last feature")
+            at = start
+        return payload[at:]
+    except ValueError:  # written by others, or not at all such a message
+        return decode(payload).image
 
 
 def _entries(example: Example) -> Iterator[bytes]:

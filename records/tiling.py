@@ -7,13 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from records import files, manifest, schema, sharding, tfrecord
+from records import files, images, manifest, schema, sharding, tfrecord
 from records import index as index_lib
 from records.columns import Strings
 from records.record_set import RecordSet, open_set
 
 
-def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> RecordSet:
+def tile(
+    record_set: RecordSet, split: str, num_rows: int, folder: str, *, encoding: str = ""
+) -> RecordSet:
     """Writes the first `num_rows` rows of a split, cycling through it as often as needed.
 
     The new set has that one split. The copy number is added to each key, so keys stay distinct.
@@ -23,14 +25,19 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
         split: which of its splits.
         num_rows: rows to write, at least 1.
         folder: where to, an existing empty folder.
+        encoding: how the pixels shall stand in the new records, one of `images.ENCODINGS`; those of
+            another encoding are decoded and encoded again. Empty: as they stand.
 
     Raises:
         ManifestError: if there is no such split or it has no rows.
+        ValueError: if there is no such encoding.
     """
     info, index = record_set.manifest, record_set.index(split)
     if not len(index):
         raise manifest.ManifestError(f"split {split!r} of {record_set.folder} has no rows")
-    examples = [record_set.example(split, row) for row in range(min(len(index), num_rows))]
+    encoding = encoding or info.encoding
+    originals = range(min(len(index), num_rows))
+    examples = [_example(record_set, split, row, encoding) for row in originals]
     num_shards = sharding.num_shards(num_rows, info.image_bytes)
     shards, columns, start = [], [], 0
     for number, end in enumerate(sharding.boundaries(num_rows, num_shards)):
@@ -50,6 +57,7 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
     sha256 = files.write_whole(os.path.join(folder, manifest.REJECTS_NAME), b"")
     result = dataclasses.replace(
         info,
+        encoding=encoding,
         splits={split: entry},
         accounting={},
         rejects=manifest.Shard(manifest.REJECTS_NAME, 0, 0, sha256),
@@ -57,6 +65,14 @@ def tile(record_set: RecordSet, split: str, num_rows: int, folder: str) -> Recor
     )
     files.write_whole(os.path.join(folder, manifest.FILE_NAME), manifest.to_json(result))
     return open_set(folder)
+
+
+def _example(record_set: RecordSet, split: str, row: int, encoding: str) -> schema.Example:
+    example = record_set.example(split, row)
+    if encoding == record_set.manifest.encoding:
+        return example
+    image = images.encode(record_set.pixels(split, row), encoding)
+    return dataclasses.replace(example, image=image)
 
 
 def _tile(examples: Sequence[schema.Example], row: int) -> tuple[bytes, bytes]:

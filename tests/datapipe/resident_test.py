@@ -36,14 +36,13 @@ def test_encoded_rows_are_decoded(records, tmp_path, encoding):
         assert np.abs(pixels - rows.images[row].numpy()).max() <= (0 if encoding == "png" else 12)
 
 
-def test_gather_gives_images_with_their_labels(records):
+def test_pixels_are_those_of_the_rows(records):
     rows = resident.load(records, "test", show_progress=False)
     wanted = [5, 0, 5, 79]
-    pixels, labels = rows.gather(tf.constant(wanted, tf.int64))
-    assert pixels.dtype == tf.uint8 and labels.dtype == tf.int32
+    pixels = rows.pixels({"row": tf.constant(wanted, tf.int64)})
+    assert pixels.dtype == tf.uint8
     for place, row in enumerate(wanted):
         np.testing.assert_array_equal(pixels[place], records.pixels("test", row))
-        assert labels[place] == records.index("test").label[row]
 
 
 def test_a_damaged_record_is_named(tmp_path):
@@ -82,8 +81,10 @@ ALLOCATE = resident._allocate
 
 
 def test_too_many_rows_are_refused_with_advice(monkeypatch, records):
-    monkeypatch.setattr(resident, "_free_memory", lambda: 1000)
-    with pytest.raises(resident.MemoryBudgetError, match="smaller --image_size"):
+    monkeypatch.setattr(resident, "free_memory", lambda: 1000)
+    with pytest.raises(
+        resident.MemoryBudgetError, match=r"--residency=stream.*smaller --image_size"
+    ):
         resident.load(records, "train", show_progress=False)
 
 

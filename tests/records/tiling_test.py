@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from records import audit, tiling
+from records import audit, images, tiling
 from tests import fakes
 
 
@@ -16,3 +17,21 @@ def test_rows_repeat_under_new_keys(tmp_path):
         np.testing.assert_array_equal(tiled.pixels("train", row), records.pixels("train", original))
         assert after.label[row] == before.label[original]
         assert after.keys[row].startswith(before.keys[original] + b"#")
+
+
+@pytest.mark.parametrize("wanted", ["", *images.ENCODINGS])
+@pytest.mark.parametrize("given", images.ENCODINGS)
+def test_pixels_keep_their_look_in_another_encoding(tmp_path, given, wanted):
+    records = fakes.built(tmp_path, {"a": 3, "b": 3}, ratios={"train": 1.0}, encoding=given)
+    (tmp_path / "tiled").mkdir()
+    tiled = tiling.tile(records, "train", 9, str(tmp_path / "tiled"), encoding=wanted)
+    assert tiled.manifest.encoding == (wanted or given) and audit.verify(tiled.folder) == []
+    before, after = records.pixels("train", 2), tiled.pixels("train", 8)
+    lossy = wanted == "jpeg" != given
+    np.testing.assert_allclose(after.astype(int), before, atol=16 if lossy else 0)
+
+
+def test_an_unknown_encoding_is_refused(tmp_path):
+    records = fakes.built(tmp_path, {"a": 3}, ratios={"train": 1.0})
+    with pytest.raises(ValueError, match=r"encoding must be one of .*, got 'webp'"):
+        tiling.tile(records, "train", 3, str(tmp_path), encoding="webp")

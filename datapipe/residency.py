@@ -1,0 +1,78 @@
+"""Where the rows of a split are while training reads them: the choice, and its reason."""
+
+import dataclasses
+
+from datapipe import device, resident, streaming
+from datapipe.pipeline import Rows
+from records.record_set import RecordSet
+
+RESIDENCIES = ("auto", "host", "device", "stream")
+_LEAVE = 300 << 20  # bytes, for batches under way and what the program itself takes
+_SHARE = 0.8  # of the free memory that `auto` takes at the most: others want some too
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """The rows of a split, and what to tell the user about where they are.
+
+    Attributes:
+        rows: the split.
+        residency: `host`, `device` or `stream`.
+        description: a sentence with the memory taken and the reason.
+    """
+
+    rows: Rows
+    residency: str
+    description: str
+
+
+def open_rows(
+    record_set: RecordSet,
+    split: str,
+    *,
+    residency: str = "auto",
+    window_bytes: int = 256 << 20,
+    show_progress: bool = True,
+) -> Opened:
+    """Returns the rows of a split: loaded, moved to the devices, or opened as a stream.
+
+    Args:
+        record_set: where they are.
+        split: which of its splits.
+        residency: `host` (decoded in memory), `device` (in the memory of each device of the current
+            strategy), `stream` (read from disk in windows), or `auto`: `host` where the rows take
+            no more than 0.8 of the free memory, else `stream`.
+        window_bytes: decoded pixels of a window, for `stream`.
+        show_progress: whether to draw a bar while loading, on a terminal.
+
+    Raises:
+        ValueError: if the residency is unknown.
+        MemoryBudgetError: if the rows do not fit where they are wanted.
+        DamagedRecordError: if a record that is loaded is not as written.
+        ManifestError: if there is no such split or it has no rows.
+    """
+    if residency not in RESIDENCIES:
+        raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}")
+    needed, free = resident.needed_bytes(record_set, split), resident.free_memory()
+    size, count = record_set.manifest.image_size, record_set.manifest.split(split).count
+    what = f"{split}: {count:,} rows of {size}x{size} are {_gigabytes(needed)} decoded"
+    chosen = residency
+    if residency == "auto":
+        chosen = "host" if needed + _LEAVE <= _SHARE * free else "stream"
+    if chosen == "stream":
+        rows = streaming.open_stream(record_set, split, window_bytes=window_bytes)
+        why = "as asked" if residency == "stream" else f"{_gigabytes(free)} of memory are free"
+        text = (
+            f"{what}; {why}, so they are streamed in {rows.windows_per_epoch} windows an epoch,"
+            f" taking up to {_gigabytes(rows.memory_bytes)}"
+        )
+        return Opened(rows, chosen, text)
+    text = f"{what}, kept in memory ({_gigabytes(free)} free)"
+    loaded = resident.load(record_set, split, show_progress=show_progress)
+    if chosen == "host":
+        return Opened(loaded, chosen, text)
+    return Opened(device.moved(loaded), chosen, f"{what}, kept in the memory of each device")
+
+
+def _gigabytes(size: int) -> str:
+    return f"{size / 1e9:,.2f} GB"

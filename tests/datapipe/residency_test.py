@@ -1,0 +1,53 @@
+"""Where rows are kept, by choice and by what fits."""
+
+import numpy as np
+import pytest
+
+from datapipe import device, residency, resident, streaming
+from tests import fakes
+
+KINDS = {
+    "host": resident.ResidentRows,
+    "device": device.DeviceRows,
+    "stream": streaming.StreamedRows,
+}
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return fakes.built(tmp_path_factory.mktemp("set"), {"a": 250, "b": 150})
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_rows_are_where_they_were_wanted(records, name):
+    opened = residency.open_rows(records, "train", residency=name, show_progress=False)
+    assert isinstance(opened.rows, KINDS[name]) and opened.residency == name
+    assert len(opened.rows) == 240 and opened.rows.image_size == 16
+    np.testing.assert_array_equal(opened.rows.labels, records.index("train").label)
+    assert opened.description.startswith("train: 240 rows of 16x16 are 0.00 GB decoded")
+
+
+@pytest.mark.parametrize(
+    ("free", "name", "reason"),
+    [
+        (10**9, "host", "kept in memory (1.00 GB free)"),
+        (350 << 20, "stream", "0.37 GB of memory are free, so they are streamed in 1 windows"),
+    ],
+)
+def test_auto_takes_memory_where_there_is_enough(records, monkeypatch, free, name, reason):
+    monkeypatch.setattr(resident, "free_memory", lambda: free)
+    opened = residency.open_rows(records, "train", show_progress=False)
+    assert opened.residency == name and reason in opened.description
+
+
+@pytest.mark.parametrize("name", ["host", "device"])
+def test_memory_that_is_not_there_is_refused_before_it_is_taken(records, monkeypatch, name):
+    monkeypatch.setattr(resident, "free_memory", lambda: 1000)
+    monkeypatch.setattr(resident, "_allocate", None)
+    with pytest.raises(resident.MemoryBudgetError, match=r"240 rows of 'train' need 0.00 GB"):
+        residency.open_rows(records, "train", residency=name, show_progress=False)
+
+
+def test_an_unknown_residency_is_refused(records):
+    with pytest.raises(ValueError, match="one of auto, host, device, stream, got 'disk'"):
+        residency.open_rows(records, "train", residency="disk")

@@ -133,8 +133,8 @@ def examples(
 ) -> list[Example]:
     """Returns some originals, the classes in turn, each with the first images made of it.
 
-    An original has fewer variants than were asked for where the stream does not come back to it
-    within the first four million positions.
+    There are fewer originals than were asked for where the stream does not begin with so many
+    rows, and fewer variants where it does not come back to one in four million positions.
 
     Args:
         opened: the record set.
@@ -169,7 +169,7 @@ def examples(
 
 def _originals(plan: SamplingPlan, labels: np.ndarray, count: int) -> list[int]:
     """Returns the rows drawn first, one of each class in turn; sorted by class."""
-    rows = rows_at(plan, np.arange(min(_CHUNK, plan.epoch_length)))
+    rows = rows_at(plan, np.arange(_CHUNK))
     rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
     # How many of the same class came before each of them.
     turn = np.zeros(len(rows), np.int64)

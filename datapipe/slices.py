@@ -58,5 +58,9 @@ class Slice:
         size = self.size(batch_size)
         return step * batch_size + (self.replica * self.pieces + piece) * size
 
+    def has(self, number: tf.Tensor) -> tf.Tensor:
+        """Whether an element is of this process, if those of all processes are counted."""
+        return number % (self.num_replicas * self.pieces) // self.pieces == self.replica
+
 
 WHOLE = Slice()

@@ -12,7 +12,7 @@ import dataclasses
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from absl import flags
@@ -106,18 +106,13 @@ class _Bench:
     model: Callable[[], keras.Model] | None
     input_range: str
 
-    def stage(self, kind: str, setup: _Setup, name: str) -> doctor.Stage:
-        """Returns the stage of the whole input, or of the step, of a setup."""
-        return self.input(setup, name) if kind == _INPUT else self.step(setup, name)
-
     def input(self, setup: _Setup, name: str) -> doctor.Stage:
         """Returns the stage of the whole input, up to the device."""
         period = doctor.period_of(setup.rows, setup.plan)
         return doctor.Stage(name, self._batches(setup), setup.plan.batch_size, period=period)
 
-    def step(self, setup: _Setup, name: str) -> doctor.Stage:
+    def step(self, setup: _Setup, name: str, batch: Any) -> doctor.Stage:
         """Returns the stage of training on one batch again and again."""
-        batch = next(self._batches(setup)())
         how, plan = training.TrainOptions(), setup.plan
         work = single_step.compiled(
             self._made(setup.precision),
@@ -197,10 +192,12 @@ def main(arguments: Sequence[str]) -> int:
         jit_compile=_JIT_COMPILE.value,
     )
     print(f"{found.description}\n{_settings(setup)}", flush=True)
-    rates, stages = _measured(bench, setup, timing)
+    bases = _bases(bench, setup)
+    rates, stages = _measured(bench, setup, bases, timing)
     print(f"\n{_table(rates, stages, loads, plan)}", flush=True)
     times = _times(rates)
-    changes = _tried(bench, setup, opened, times, timing)
+    trials = _trials(bench, setup, opened, times)
+    changes = _tried(bench, bases, trials, times, timing)
     told = diagnosis.diagnose(times, stages, changes)
     print(f"\n{_conclusion(told, changes, rates)}")
     if _JSON.value:
@@ -234,7 +231,10 @@ def _timing(arguments: Sequence[str]) -> doctor.Timing:
             raise cli.UsageError(f"--{holder.name} has no effect with --model={model}")
     if _JSON.value and not os.path.isdir(os.path.dirname(_JSON.value) or "."):
         raise cli.UsageError(f"--json must lie in an existing folder, got {_JSON.value!r}")
-    return _checked(lambda: doctor.Timing(_TURNS.value, _SECONDS.value))
+    try:
+        return doctor.Timing(_TURNS.value, _SECONDS.value)
+    except ValueError as error:
+        raise cli.UsageError(f"--{error}") from None
 
 
 def _is_file(model: str) -> bool:
@@ -296,8 +296,16 @@ def _opened(opened: record_set.RecordSet) -> tuple[residency.Opened, doctor.Rate
         del found  # before its memory is wanted again
 
 
+def _bases(bench: _Bench, setup: _Setup) -> dict[str, doctor.Stage]:
+    """Returns the whole input and, with a model, the step."""
+    bases = {_INPUT: bench.input(setup, _INPUT)}
+    if bench.model is not None:
+        bases[_STEP] = bench.step(setup, _STEP, next(bases[_INPUT].batches()))
+    return bases
+
+
 def _measured(
-    bench: _Bench, setup: _Setup, timing: doctor.Timing
+    bench: _Bench, setup: _Setup, bases: Mapping[str, doctor.Stage], timing: doctor.Timing
 ) -> tuple[dict[str, doctor.Rates], dict[str, float]]:
     """Returns the rates of all stages, and the seconds of one image in those of the input."""
     parts = doctor.input_stages(
@@ -309,12 +317,12 @@ def _measured(
     )
     if _gpus() and not setup.images_later:
         parts.append(_transfer(setup.plan.batch_size, setup.rows.image_size))
-    wholes = [bench.input(setup, _INPUT)]
-    if bench.model is not None:
-        step = bench.step(setup, _STEP)
-        wholes += [step, dataclasses.replace(wholes[0], name=_BOTH, work=step.work)]
+    wholes = list(bases.values())
+    if _STEP in bases:
+        work = bases[_STEP].work
+        wholes.append(dataclasses.replace(bases[_INPUT], name=_BOTH, work=work))
         if setup.images_later:
-            wholes.insert(1, _images_in_step(bench, setup, step))
+            wholes.insert(1, _images_in_step(bench, setup, bases[_STEP]))
     rates = doctor.measured([*parts, *wholes], timing)
     return rates, doctor.seconds_of_stages({part.name: rates[part.name] for part in parts})
 
@@ -349,45 +357,53 @@ def _times(rates: Mapping[str, doctor.Rates]) -> diagnosis.Times:
 
 def _tried(
     bench: _Bench,
-    setup: _Setup,
-    opened: record_set.RecordSet,
+    bases: Mapping[str, doctor.Stage],
+    trials: Iterable[_Trial],
     times: diagnosis.Times,
     timing: doctor.Timing,
 ) -> list[diagnosis.Change]:
     """Returns what single changes bring, each measured in turns with the setup as it is."""
     worth = dict(zip((_INPUT, _STEP), diagnosis.worth_trying(times), strict=True))
     tried, stages = [], []
-    for trial in _trials(bench, setup, opened, times):
-        if any(worth[kind] for kind in trial.touches) and (made := _stages(bench, trial)):
+    for trial in trials:
+        if any(worth[kind] for kind in trial.touches) and (made := _stages(bench, bases, trial)):
             tried.append(trial)
             stages += made
-    if not tried:
-        return []
-    touched = dict.fromkeys(kind for trial in tried for kind in trial.touches)
-    stages += [bench.stage(kind, setup, kind) for kind in touched]
-    rates = doctor.measured(stages, timing)
-    changes = []
-    for trial in tried:
-        speeds = {kind: rates[_name(trial, kind)].over(rates[kind]) for kind in trial.touches}
-        of_input, of_step = speeds.get(_INPUT, 1.0), speeds.get(_STEP, 1.0)
-        fixed = diagnosis.fixed_share(of_step, _LARGER)
-        why = trial.why.format(fixed=fixed)
-        changes.append(diagnosis.Change(trial.flag, why, of_input, of_step))
-    return changes
+    touched = [base for kind, base in bases.items() if any(kind in t.touches for t in tried)]
+    rates = doctor.measured([*touched, *stages], timing)
+    return [_change(trial, rates) for trial in tried]
 
 
-def _stages(bench: _Bench, trial: _Trial) -> list[doctor.Stage]:
+def _change(trial: _Trial, rates: Mapping[str, doctor.Rates]) -> diagnosis.Change:
+    speeds = {kind: rates[_name(trial, kind)].over(rates[kind]) for kind in trial.touches}
+    of_input, of_step = speeds.get(_INPUT, 1.0), speeds.get(_STEP, 1.0)
+    why = trial.why.format(fixed=diagnosis.fixed_share(of_step, _LARGER))
+    return diagnosis.Change(trial.flag, why, of_input, of_step)
+
+
+def _stages(bench: _Bench, bases: Mapping[str, doctor.Stage], trial: _Trial) -> list[doctor.Stage]:
     """Returns the stages that a trial touches; none if there is no room for it."""
     try:
-        setup = trial.setup()
-        stages = [bench.stage(kind, setup, _name(trial, kind)) for kind in trial.touches]
+        setup, stages = trial.setup(), []
+        if trial.touches == (_STEP,) and not setup.images_later:
+            ready = next(bases[_STEP].batches())
+            batch = _repeated(ready, setup.plan.batch_size // bases[_STEP].images)
+        else:
+            feed = bench.input(setup, _name(trial, _INPUT))
+            batch = next(feed.batches())
+            stages += [feed] if _INPUT in trial.touches else []
+        if _STEP in trial.touches:
+            stages.append(bench.step(setup, _name(trial, _STEP), batch))
         for stage in stages:
-            batch = next(stage.batches())
             if stage.work:
                 stage.work(batch)
         return stages
     except (tf.errors.ResourceExhaustedError, resident.MemoryBudgetError):
         return []
+
+
+def _repeated(batch: Mapping[str, tf.Tensor], times: int) -> dict[str, tf.Tensor]:
+    return {name: tf.concat([value] * times, axis=0) for name, value in batch.items()}
 
 
 def _name(trial: _Trial, kind: str) -> str:

@@ -47,6 +47,22 @@ def decode(data: bytes, size: int, limit: int = 1 << 30) -> np.ndarray | None:
         return None
 
 
+def decode_into(data: bytes, out: np.ndarray) -> bool:
+    """Writes the pixels of a JPEG that has just the size of `out`; returns whether it had.
+
+    For records, which hold what `images.encode` wrote: nothing is asked of the file before, and
+    more than `out` holds is not decoded.
+
+    Args:
+        data: the bytes of the file.
+        out: uint8 [height, width, 3], contiguous.
+    """
+    try:
+        return simplejpeg.decode_jpeg(data, buffer=out).shape == out.shape
+    except ValueError:  # also for what is only a warning
+        return False
+
+
 def _plain_shape(data: bytes) -> tuple[int, int] | None:
     """Returns height and width of a plain JPEG, None for any other file."""
     if data[:2] != _START or len(data) > _MAX_BYTES:

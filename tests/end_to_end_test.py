@@ -120,6 +120,39 @@ def test_mixed_precision_trains_to_finite_numbers(run_dir, tmp_path, precision):
     assert all(0 < line["loss"] < 10 for line in run["history"])
 
 
+def trained(run_dir, tmp_path, *more):
+    done = fakes.run_module(
+        "models.train_main",
+        f"--records={run_dir}/records",
+        f"--run_dir={tmp_path}",
+        *("--model=lenet", "--epochs=2", "--target=balanced", "--augment=glyph"),
+        *more,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("epoch")]
+    return done.stdout, [line.split(" | ")[:2] for line in lines]  # without images a second
+
+
+def test_where_the_rows_are_changes_no_digit(run_dir, tmp_path):
+    more = ("--mixup_alpha=0.3", "--class_weights=O=2", "--strata=group")
+    said, host = trained(run_dir, tmp_path / "host", *more)
+    assert "kept in memory" in said and len(host) == 2
+    said, device = trained(run_dir, tmp_path / "device", "--residency=device", *more)
+    assert "kept in the memory of each device" in said
+    assert device == host
+
+
+def test_a_stream_trains(run_dir, tmp_path):
+    said, lines = trained(run_dir, tmp_path, "--residency=stream", "--window_mb=1")
+    assert "as asked, so they are streamed" in said and len(lines) == 2
+
+
+def test_a_plan_is_explained_before_anything_is_trained(run_dir, tmp_path):
+    said, lines = trained(run_dir, tmp_path / "run", "--explain_plan", "--strata=domain")
+    assert "draws an epoch" in said and lines == []
+    assert not (tmp_path / "run").exists()
+
+
 def test_benchmark_writes_its_table(run_dir, tmp_path):
     done = fakes.run_module(
         "datapipe.benchmark_main",
@@ -129,6 +162,7 @@ def test_benchmark_writes_its_table(run_dir, tmp_path):
         "--batch_size=32",
         "--repeats=2",
         "--seconds=0.02",
+        "--tasks=READ,TRAIN_FEED,BALANCED",
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "benchmark.json").read_text("utf-8"))["rows"]
@@ -221,6 +255,7 @@ def test_training_refuses_what_cannot_be_meant(run_dir, tmp_path, flag, message)
     "module",
     [
         *("records.build_main", "records.inspect_main", "datapipe.benchmark_main"),
+        *("datapipe.preview_main", "models.doctor_main"),
         *("models.train_main", "models.evaluate_main"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 
 from datapipe import sampling, streaming
 from datapipe.options import Target
+from datapipe.slices import Slice
 from records import manifest, record_set, sharding, tfrecord
 from records.backend import tf
 from tests import fakes
@@ -96,7 +97,7 @@ def test_batches_hold_the_rows_as_stored_in_the_order_of_positions(records):
 
 
 def test_the_contract_of_a_batch(records):
-    spec = opened(records).batches(planned(records), pieces=2).element_spec
+    spec = opened(records).batches(planned(records), part=Slice(pieces=2)).element_spec
     assert spec == {
         "image": tf.TensorSpec([4, 16, 16, 3], tf.uint8),
         "label": tf.TensorSpec([4], tf.int32),
@@ -130,9 +131,7 @@ def test_replicas_and_pieces_slice_the_same_batches(records, num_replicas, piece
     plan, rows, size = planned(records), opened(records), 8 // num_replicas // pieces
     whole = drained(rows.batches(plan, start_step=3), 20)["row"].reshape(20, num_replicas, -1)
     for replica in range(num_replicas):
-        dataset = rows.batches(
-            plan, start_step=3, replica=replica, num_replicas=num_replicas, pieces=pieces
-        )
+        dataset = rows.batches(plan, start_step=3, part=Slice(replica, num_replicas, pieces))
         parts = [batch["row"] for batch in dataset.take(20 * pieces).as_numpy_iterator()]
         assert {part.shape for part in parts} == {(size,)}
         np.testing.assert_array_equal(np.concatenate(parts), whole[:, replica].reshape(-1))
@@ -408,10 +407,8 @@ def test_a_tf_data_service_can_run_it(records):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_replicas": 3}, "batch_size must divide by 3 replicas, got 8"),
-        ({"num_replicas": 4, "pieces": 4}, "batch_size must divide by 16 replicas, got 8"),
-        ({"num_replicas": 2, "replica": 2}, r"replica must lie in 0\.\.1, got 2"),
-        ({"replica": -1}, r"replica must lie in 0\.\.0, got -1"),
+        ({"part": Slice(0, 3)}, "batch_size must divide by 3 replicas, got 8"),
+        ({"part": Slice(0, 4, 4)}, "batch_size must divide by 16 replicas, got 8"),
         ({"start_step": -1}, "start_step must not be negative, got -1"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from records import jpeg
+from records import images, jpeg
 from tests import fakes
 
 
@@ -81,3 +81,14 @@ def test_real_files_are_decoded_as_pillow_does():
                 plain += 1
                 np.testing.assert_array_equal(pixels, by_pillow(data, 64), err_msg=str(path))
     assert plain > 800
+
+
+@pytest.mark.parametrize(("height", "fits"), [(64, True), (63, False), (65, False)])
+def test_decode_into_takes_only_what_fits(height, fits):
+    pixels = np.random.default_rng(0).integers(0, 256, (height, 64, 3), np.uint8)
+    data, out = images.encode(pixels, "jpeg"), np.zeros((65, 64, 3), np.uint8)
+    assert jpeg.decode_into(data, out[:64]) is fits
+    if fits:
+        np.testing.assert_array_equal(out[:64], images.decode(data, "jpeg", 64))
+    assert not out[64].any()  # nothing is written beyond
+    assert jpeg.decode_into(data[:-40], out[:64]) is False

@@ -9,12 +9,16 @@ EXAMPLES = [
     schema.Example(key=b"O/a.png", label=0, image=b"\x00\xff" * 6),
     schema.Example(key="고양이/사진 1.jpg".encode(), label=300, image=b"x" * 12288, group=b"g"),
     schema.Example(key=b"\xff\x00\n", label=2**31, image=b"", domain="손".encode()),
+    schema.Example(
+        key=b"\n\x05image\x12", label=1, image=b"\n\x05image\x12\x04"
+    ),  # named as marked
 ]
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_round_trip(example):
     assert schema.decode(schema.encode(example)) == example
+    assert schema.image_of(schema.encode(example)) == example.image
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
@@ -36,6 +40,7 @@ def test_what_tensorflow_writes_is_decoded_whatever_the_order():
     features["label"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[example.label]))
     message = tf.train.Example(features=tf.train.Features(feature=features))
     assert schema.decode(message.SerializeToString()) == example
+    assert schema.image_of(message.SerializeToString()) == example.image
 
 
 def test_bytes_of_the_format_are_pinned():

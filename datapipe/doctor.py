@@ -76,7 +76,7 @@ class Timing:
     """
 
     turns: int = 5
-    seconds: float = 0.3
+    seconds: float = 0.4
     budget: float = 30.0
 
     def __post_init__(self) -> None:

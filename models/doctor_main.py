@@ -46,7 +46,7 @@ _PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of t
 _JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
 _TURNS = flags.DEFINE_integer("turns", 5, "Measurements of each stage; the median counts.")
-_SECONDS = flags.DEFINE_float("seconds", 0.3, "Shortest length of one measurement.")
+_SECONDS = flags.DEFINE_float("seconds", 0.4, "Shortest length of one measurement.")
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to as well.")
 
 _INPUT, _STEP, _BOTH = "whole input", "model step, batch ready", "training, both together"

@@ -172,16 +172,16 @@ def diagnosed(rows, step_rounds, options=PRESETS["none"]):
     ],
 )
 def test_a_slow_stage_of_the_input_is_found(name, rounds):
-    told, rates = diagnosed(Slow(**rounds), step_rounds=LONG // 10)
+    told, rates = diagnosed(Slow(**rounds), step_rounds=LONG // 20)
     assert (told.verdict, told.stage) == ("input-bound", name)
     assert told.factor < 0.6 and told.stage_share > 0.6
     assert f"'{name}' takes" in told.advice
-    assert rates["training"].waiting > 0.5 > rates["step"].waiting
+    assert rates["training"].waiting > 0.25 > rates["step"].waiting
 
 
 def test_slow_augmentation_is_found(slow_images):
     options = AugmentOptions(brightness_range=(0.5, 1))
-    told, _ = diagnosed(Slow(), step_rounds=LONG // 10, options=options)
+    told, _ = diagnosed(Slow(), step_rounds=LONG // 20, options=options)
     assert (told.verdict, told.stage) == ("input-bound", "augmentation")
     assert "augment less" in told.advice
 
@@ -189,7 +189,7 @@ def test_slow_augmentation_is_found(slow_images):
 def test_a_slow_step_is_found():
     told, rates = diagnosed(Slow(), step_rounds=4 * LONG)
     assert told.verdict == "compute-bound" and told.factor > 2
-    assert rates["training"].waiting < 0.5
+    assert rates["training"].waiting < 0.75
 
 
 @pytest.mark.parametrize(("of_input", "of_step"), [(4, 1), (1, 4)])

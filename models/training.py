@@ -165,14 +165,14 @@ def fit(
     for name in (BEST, LAST, HISTORY):
         with contextlib.suppress(FileNotFoundError):
             os.remove(os.path.join(run_dir, name))
-    with strategy.scope():
-        fitted = _MakesImages(model, data.images) if data.images else model
-        fitted.compile(
-            optimizer=optimizer(options, data.steps_per_epoch * options.epochs),
-            loss=CrossEntropy(options.label_smoothing),
-            weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
-            jit_compile=jit_compile,
-        )
+    fitted = compiled(
+        model,
+        strategy,
+        options,
+        total_steps=data.steps_per_epoch * options.epochs,
+        images=data.images,
+        jit_compile=jit_compile,
+    )
     epochs = _Epochs(model, validate, options, data, run_dir, show_progress)
     fitted.fit(
         strategy.distribute_datasets_from_function(
@@ -180,7 +180,7 @@ def fit(
                 context.input_pipeline_id,
                 context.num_input_pipelines,
                 context.num_replicas_in_sync // context.num_input_pipelines,
-            ).map(_keras_batch)
+            ).map(keras_batch)
         ),
         steps_per_epoch=data.steps_per_epoch,
         epochs=options.epochs,
@@ -188,6 +188,42 @@ def fit(
         verbose=0,
     )
     return epochs.history, epochs.best_epoch
+
+
+def compiled(
+    model: keras.Model,
+    strategy: tf.distribute.Strategy,
+    options: TrainOptions,
+    *,
+    total_steps: int,
+    images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    jit_compile: bool = False,
+) -> keras.Model:
+    """Returns the model compiled for training; with `images`, another that trains its weights.
+
+    Args:
+        model: made under the strategy's scope.
+        strategy: who computes.
+        options: optimizer, schedule and loss.
+        total_steps: that the learning rate is scheduled over.
+        images: makes the images of a batch within the step, as of `Input`.
+        jit_compile: compile the training step with XLA.
+    """
+    with strategy.scope():
+        fitted = _MakesImages(model, images) if images else model
+        fitted.compile(
+            optimizer=optimizer(options, total_steps),
+            loss=CrossEntropy(options.label_smoothing),
+            weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
+            jit_compile=jit_compile,
+        )
+    return fitted
+
+
+def keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor]:
+    """Returns what a compiled model takes of a batch: image, or what makes it; label, weight."""
+    image = batch["image"] if "image" in batch else (batch["row"], batch["numbers"])
+    return image, batch["label"], batch["weight"]
 
 
 def optimizer(options: TrainOptions, total_steps: int) -> keras.optimizers.Optimizer:
@@ -225,11 +261,6 @@ def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         "val_accuracy": float(metrics.accuracy_of(matrix)),
         "val_macro_f1": float(metrics.macro_f1_of(matrix)),
     }
-
-
-def _keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor]:
-    image = batch["image"] if "image" in batch else (batch["row"], batch["numbers"])
-    return image, batch["label"], batch["weight"]
 
 
 class _Epochs(keras.callbacks.Callback):

@@ -27,9 +27,10 @@ def test_a_step_is_that_of_keras(jit_compile, later):
     images = (lambda row, numbers: tf.gather(IMAGES, row) * numbers) if later else None
     parts = {"row": tf.range(8), "numbers": tf.ones([])} if later else {"image": IMAGES}
     stepped, reference = model(), model()
-    step = single_step.compiled(
+    fitted = training.compiled(
         stepped, STRATEGY, OPTIONS, total_steps=9, images=images, jit_compile=jit_compile
     )
+    step = single_step.of(fitted, STRATEGY, jit_compile=jit_compile)
     with STRATEGY.scope():
         reference.compile(training.optimizer(OPTIONS, 9), training.CrossEntropy(0.05))
     for _ in range(3):

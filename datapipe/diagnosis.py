@@ -16,6 +16,7 @@ that is ready, and in training itself, where both go on together.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 WORTH = 1.1  # gains below are within what a shared machine varies by
 INPUT_BOUND, COMPUTE_BOUND, NO_MODEL = "input-bound", "compute-bound", "no model"
@@ -73,9 +74,8 @@ class Times:
         """
         now = self._together(self.input, self.step)
         extra = max(0.0, self.training - now)
-        return (now + extra) / (
-            self._together(self.input / input_speed, self.step / step_speed) + extra
-        )
+        then = self._together(self.input / input_speed, self.step / step_speed) + extra
+        return (now + extra) / then if then else float("inf")
 
     def _together(self, input_time: float, step_time: float) -> float:
         return input_time + step_time - self.overlap * min(input_time, step_time)
@@ -130,6 +130,11 @@ class Diagnosis:
     headline: str
     advice: str
     gain: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields by name; JSON has no infinity, so a gain without bound is None."""
+        fields = dataclasses.asdict(self)
+        return {name: None if value == float("inf") else value for name, value in fields.items()}
 
 
 def diagnose(times: Times, stages: Mapping[str, float], changes: Sequence[Change]) -> Diagnosis:
@@ -236,4 +241,6 @@ def _faster(verdict: str, gain: float) -> str:
 
 def number(value: float) -> str:
     """Returns a factor as it is printed: two decimals below 10, whole numbers from there on."""
+    if value == float("inf"):
+        return "any number of"
     return f"{value:.2f}" if value < 9.995 else f"{value:,.0f}"

@@ -33,7 +33,7 @@ def run_dir(source, tmp_path_factory):
         "--strategy=mirrored",
         "--cpu_devices=2",
         "--batch_size=20",
-        "--epochs=8",
+        "--epochs=14",
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -134,7 +134,7 @@ def trained(run_dir, tmp_path, *more):
 
 
 def test_where_the_rows_are_changes_no_digit(run_dir, tmp_path):
-    more = ("--mixup_alpha=0.3", "--class_weights=O=2", "--strata=group")
+    more = ("--mixup_alpha=0.3", "--class_weights=dark=2", "--stratified_batches")
     said, host = trained(run_dir, tmp_path / "host", *more)
     assert "kept in memory" in said and len(host) == 2
     said, device = trained(run_dir, tmp_path / "device", "--residency=device", *more)
@@ -148,7 +148,7 @@ def test_a_stream_trains(run_dir, tmp_path):
 
 
 def test_a_plan_is_explained_before_anything_is_trained(run_dir, tmp_path):
-    said, lines = trained(run_dir, tmp_path / "run", "--explain_plan", "--strata=domain")
+    said, lines = trained(run_dir, tmp_path / "run", "--explain_plan", "--stratified_batches")
     assert "draws an epoch" in said and lines == []
     assert not (tmp_path / "run").exists()
 

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 
@@ -40,6 +41,8 @@ def test_overlap(times, overlap):
         (Times(2.0, 6.0, 10.0), {"step_speed": 3}, 10 / 6),
         (Times(2.0, 0.0, 2.0), {"input_speed": 4}, 4.0),
         (Times(6.0, 2.0, 6.0), {"input_speed": 0.5}, 0.5),
+        # Nothing is left.
+        (Times(2.0, 0.0, 2.0), {"input_speed": float("inf")}, float("inf")),
     ],
 )
 def test_expected_gain(times, speeds, gain):
@@ -82,6 +85,17 @@ def test_each_slowest_stage_has_its_remedy(stage):
     told = diagnosis.diagnose(Times(8.0, 2.0, 8.0), {stage: 3.0, "small": 1.0}, [])
     assert told.stage == stage and f"'{stage}' takes 75% of the input: " in told.advice
     assert diagnosis.REMEDIES.get(stage, "make it faster") in told.advice
+
+
+def test_a_stage_may_be_all_that_takes_time():
+    told = diagnosis.diagnose(Times(3.0, 0.0, 3.0), {"plan": 1.0, "gather": 0.0}, [])
+    assert "'plan' takes 100% of the input" in told.advice
+    assert "the input any number of times as fast" in told.advice
+    assert (told.gain, told.to_json()["gain"], told.to_json()["most_gain"]) == (
+        math.inf,
+        None,
+        None,
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from records.backend import tf
 from tests import fakes
 
 BATCH = 8
-QUICK = Timing(turns=3, seconds=0.03)
+QUICK = Timing(turns=3, seconds=0.015)
 measured = functools.partial(doctor.measured, timing=QUICK, clock=time.process_time)
 LONG = 1500  # rounds of labour; some milliseconds, a batch of ours takes a tenth of one
 

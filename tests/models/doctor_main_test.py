@@ -26,8 +26,8 @@ small(16, 2).save("small.keras")
 small(8, 2).save("other.keras")
 for arguments in json.loads(sys.argv[1]):
     flags.FLAGS.unparse_flags()
-    for name in doctor_main.flags.FLAGS.flags_by_module_dict()["models.doctor_main"]:
-        name.unparse()
+    for flag in flags.FLAGS.get_key_flags_for_module(doctor_main.__name__):
+        flag.unparse()
     said = io.StringIO()
     try:
         rest = flags.FLAGS(["doctor_main", *arguments])
@@ -57,10 +57,21 @@ WRONG = [
     (["--records=RECORDS", "--json=no/where.json"], "--json must lie in an existing folder"),
     (["--records=RECORDS", "train"], "only flags are understood, got 'train'"),
     (["--records=RECORDS", "--augment=more"], "flag --augment=more"),
+    (["--records=RECORDS", "--band_low=9"], "--band_low belongs to target band, not to natural"),
+    (["--records=RECORDS", "--cval=9"], "--cval belongs to --fill_mode=constant"),
+    (
+        ["--records=RECORDS", "--residency=host", "--window_mb=9"],
+        "--window_mb belongs to residency",
+    ),
+    (["--records=RECORDS", "--model=none", "--strength=c=2", "--augment=basic"], "'c'"),
 ]
 RUNS = [
     ["--records=RECORDS", "--model=small.keras", "--residency=device", "--json=a.json", *QUICK],
-    ["--records=RECORDS", "--model=none", "--augment=basic", "--json=b.json", *QUICK],
+    [
+        *("--records=RECORDS", "--model=none", "--augment=basic", "--zoom_range=0.5"),
+        *("--target=band", "--band_low=30", "--class_weights=a=1,b=2", "--json=b.json", *QUICK),
+    ],
+    ["--records=RECORDS", "--model=none", "--explain_plan"],
 ]
 
 
@@ -118,9 +129,15 @@ def test_without_a_model_the_input_alone_is_measured(found, folder):
     numbers = json.loads((folder / "b.json").read_text("utf-8"))
     parts = ["handing a batch over", "plan", "gather", "augmentation", "whole input"]
     assert list(numbers["stages"]) == parts
+    assert (numbers["target"], numbers["augment"]) == ("band", "basic, zoom_range 0.5")
     assert numbers["diagnosis"]["verdict"] == "no model" and numbers["residency"] == "host"
     assert numbers["seconds_per_image"]["step"] == 0
     assert [change["flag"] for change in numbers["changes"]] == [
         "augmentation without moving pixels"
     ]
     assert "\naugmentation without moving pixels  x " in said
+
+
+def test_a_plan_is_explained_and_nothing_measured(found):
+    said = found[len(WRONG) + 2]["said"]
+    assert "draws" in said and "images/s" not in said

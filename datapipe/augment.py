@@ -14,6 +14,7 @@ from datapipe.options import AugmentOptions
 from records.backend import tf
 
 UNIFORMS = 8  # numbers of a table for each position; a multiple of 4: one Philox block gives 4
+_FEWEST = 8  # images that are made at a time
 _PHILOX = 1  # tf.random.Algorithm.PHILOX
 
 # From `row` int64 [n] and `numbers` float32 [n, k] to images float32 [n, size, size, 3].
@@ -85,6 +86,13 @@ class Augmentation:
         Returns:
             float32 [n, size, size, 3] in the input range.
         """
+        count = numbers.shape[0]
+        if count is not None and count < _FEWEST:
+            # XLA computes the maps of one or two images by other instructions, of which the last
+            # bits differ: so they are made several times. Pairs stay pairs.
+            copies = -(-_FEWEST // count)
+            stored, numbers = (tf.concat([part] * copies, 0) for part in (stored, numbers))
+            return self.images(stored, numbers)[:count]
         # One compiled function each: in one loop XLA would make every pixel once for each use that
         # the next step has for it, at two to seven times the price.
         images = self._moved(stored, numbers)
@@ -103,7 +111,8 @@ class Augmentation:
         if not self.options.mixes:
             return labels, weights
         share, _ = self._shares(numbers, size)
-        return mixing.labels(labels, self._num_classes, share), mixing.weights(weights, share)
+        mixed = mixing.labels(labels, weights, self._num_classes, share)
+        return mixed, mixing.weights(weights, share)
 
     def maps(self, numbers: tf.Tensor, size: int) -> tf.Tensor:
         """Returns the affine map of each image, float32 [n, 6], as `warp.matrices`."""

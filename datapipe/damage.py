@@ -46,10 +46,13 @@ class Damage:
     clipped: float
 
     def facts(self) -> list[str]:
-        """Returns what was found, a line for each strength and one for colours that are clipped."""
+        """Returns what was found, a line for each strength and one for colours that are clipped.
+
+        What is visible is what moving leaves; boxes that are erased or pasted come on top.
+        """
         lines = [
-            f"visible share of a picture{self._of(seen)}: median {_percent(seen.median)},"
-            f" lowest tenth below {_percent(seen.lowest_tenth)}"
+            f"visible share of a picture{self._of(seen)} after moving:"
+            f" median {_percent(seen.median)}, lowest tenth below {_percent(seen.lowest_tenth)}"
             for seen in self.visible
         ]
         if self.clipped > 0:

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from absl import flags
 
-from records import cli
+from records import cli, tfrecord
 
 _Made = TypeVar("_Made")
 
@@ -18,6 +18,8 @@ def checked(make: Callable[[], _Made]) -> _Made:
     """
     try:
         return make()
+    except tfrecord.DamagedRecordError:  # a ValueError, but none of the flags'
+        raise
     except ValueError as error:
         raise cli.UsageError(str(error)) from None
 

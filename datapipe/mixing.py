@@ -76,13 +76,26 @@ def images(images: tf.Tensor, share: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     return tf.where(erasing.inside(boxes, images.shape[1]), other, mixed)
 
 
-def labels(labels: tf.Tensor, num_classes: int, share: tf.Tensor) -> tf.Tensor:
-    """Returns the distribution over the classes; int32 [n] to float32 [n, classes], rows sum to 1.
+def labels(labels: tf.Tensor, weights: tf.Tensor, num_classes: int, share: tf.Tensor) -> tf.Tensor:
+    """Returns the distribution over the classes; float32 [n, classes], rows sum to 1.
+
+    Times the mixed weight it gives each class its share of the image times its own weight: so what
+    a class has in the loss is as without mixing.
+
+    Args:
+        labels: int32 [n].
+        weights: float32 [n], before they are mixed.
+        num_classes: columns of the result.
+        share: float32 [n], as from `shares`.
 
     Raises:
         ValueError: if n is not even.
     """
-    return _mixed(tf.one_hot(labels, num_classes), share[:, None])
+    plain = tf.one_hot(labels, num_classes)
+    weighed = _mixed(plain * weights[:, None], share[:, None])
+    total = tf.reduce_sum(weighed, axis=1, keepdims=True)
+    # Rows of weight 0 need a distribution too.
+    return tf.where(total > 0, tf.math.divide_no_nan(weighed, total), _mixed(plain, share[:, None]))
 
 
 def weights(weights: tf.Tensor, share: tf.Tensor) -> tf.Tensor:

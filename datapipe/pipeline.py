@@ -89,7 +89,8 @@ def training_dataset(
 
     Raises:
         ValueError: if the global batch does not divide evenly (or not into even slices, for images
-            that are mixed in pairs), the plan is not one over these rows, or a class is unknown.
+            that are mixed in pairs), the plan is not one over these rows, the class weights are
+            not one finite number of 0 or more for each class, or a class is unknown.
     """
     change = _augmentation(plan, options, input_range)
     part = Slice(replica, num_replicas, pieces)
@@ -98,8 +99,7 @@ def training_dataset(
             f"mixup and cutmix pair images, so a slice of the batch must be even, got"
             f" {part.size(plan.batch_size)} of batch_size {plan.batch_size}"
         )
-    given = np.ones(len(plan.counts)) if class_weights is None else class_weights
-    weight_of = tf.constant(given, tf.float32)
+    weight_of = tf.constant(_weights(plan, class_weights), tf.float32)
 
     def batch(drawn: Batch) -> Batch:
         # Keyed by position, never by thread: the same numbers on any machine.
@@ -184,6 +184,17 @@ def _augmentation(
     return augment.Augmentation(
         options, seed=plan.seed, class_names=plan.class_names, input_range=input_range
     )
+
+
+def _weights(plan: SamplingPlan, given: np.ndarray | None) -> np.ndarray:
+    count = len(plan.counts)
+    weights = np.ones(count) if given is None else np.asarray(given)
+    if weights.shape != (count,) or not (np.isfinite(weights) & (weights >= 0)).all():
+        raise ValueError(
+            f"class_weights must be one finite number for each of {count} classes, got"
+            f" {weights.tolist()}"
+        )
+    return weights
 
 
 def _filled_up(value: tf.Tensor, batch_size: int, missing: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,15 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe import augment_flags, damage, flag_values, plan_flags, preview, preview_sheet
+from datapipe import (
+    augment_flags,
+    damage,
+    flag_values,
+    plan_flags,
+    preview,
+    preview_sheet,
+    typesetting,
+)
 from records import cli, files, manifest, record_set, tfrecord
 
 flags.adopt_module_key_flags(augment_flags)
@@ -53,11 +61,15 @@ def main(arguments: Sequence[str]) -> int:
         )
     )
     warnings = [f"warning: {line}" for line in found.warnings()]
+    said = (
+        f"augment {augment_flags.description()}; target {plan.target.name}, seed {plan.seed},"
+        f" batch size {plan.batch_size}"
+    )
     drawn = preview_sheet.sheet(
         examples,
-        title=f"What the model sees of {_base_name(opened.folder)}, {split}",
-        facts=[f"augment {augment_flags.description()}", *found.facts()],
-        warnings=warnings,
+        title=typesetting.shown(f"What the model sees of {_base_name(opened.folder)}, {split}"),
+        facts=[typesetting.shown(line) for line in (said, *found.facts())],
+        warnings=[typesetting.shown(line) for line in warnings],
         batch_size=plan.batch_size,
     )
     out = io.BytesIO()

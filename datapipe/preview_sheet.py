@@ -155,7 +155,10 @@ def _lines(
 
 def _captions(example: Example, batch_size: int, width: int) -> list[list[Text]]:
     """Returns the lines below the original and below each variant."""
-    original = [(_class_name(example), _DARK), (f"as stored, row {example.row:,}", _GREY)]
+    original = [
+        (typesetting.shown(example.class_name), _DARK),
+        (f"as stored, row {example.row:,}", _GREY),
+    ]
     each = [original, *(_caption(variant, batch_size) for variant in example.variants)]
     return [
         [fitted(text, size=_CAPTION, colour=colour, width=width) for text, colour in lines]
@@ -163,18 +166,12 @@ def _captions(example: Example, batch_size: int, width: int) -> list[list[Text]]
     ]
 
 
-def _class_name(example: Example) -> str:
-    """Returns the name of the class, or its number where no font has its letters."""
-    name = cli.printable(example.class_name)
-    return name if typesetting.drawable(name) else f"class {example.label}"
-
-
 def _caption(variant: Variant, batch_size: int) -> list[tuple[str, Colour]]:
     """Returns the label if it is mixed, then what was done, a line for each."""
     shares = {n: share for n, share in variant.shares.items() if share >= _LEAST_SHARE}
     visible = int(variant.visible * 100)  # not rounded up to what is advised
     return [
-        *((f"{share:.2f} {cli.printable(name)}", _DARK) for name, share in shares.items()),
+        *((f"{share:.2f} {typesetting.shown(name)}", _DARK) for name, share in shares.items()),
         *((change, _GREY) for change in variant.changes or ("unchanged",)),
         (f"{visible} % visible", _RED if variant.visible < LEAST_VISIBLE else _GREY),
         (f"step {variant.position // batch_size:,}", _GREY),

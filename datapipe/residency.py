@@ -55,24 +55,25 @@ def open_rows(
         raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}")
     needed, free = resident.needed_bytes(record_set, split), resident.free_memory()
     size, count = record_set.manifest.image_size, record_set.manifest.split(split).count
-    what = f"{split}: {count:,} rows of {size}x{size} are {_gigabytes(needed)} decoded"
+    what = f"{split}: {count:,} rows of {size}x{size} are {in_words(needed)} decoded"
     chosen = residency
     if residency == "auto":
         chosen = "host" if needed + _LEAVE <= _SHARE * free else "stream"
     if chosen == "stream":
         rows = streaming.open_stream(record_set, split, window_bytes=window_bytes)
-        why = "as asked" if residency == "stream" else f"{_gigabytes(free)} of memory are free"
+        why = "as asked" if residency == "stream" else f"{in_words(free)} of memory are free"
         text = (
-            f"{what}; {why}, so they are streamed in {rows.windows_per_epoch} windows an epoch,"
-            f" taking up to {_gigabytes(rows.memory_bytes)}"
+            f"{what}; {why}, so they are streamed (windows an epoch: {rows.windows_per_epoch}),"
+            f" taking up to {in_words(rows.memory_bytes)}"
         )
         return Opened(rows, chosen, text)
-    text = f"{what}, kept in memory ({_gigabytes(free)} free)"
+    text = f"{what}, kept in memory ({in_words(free)} free)"
     loaded = resident.load(record_set, split, show_progress=show_progress)
     if chosen == "host":
         return Opened(loaded, chosen, text)
     return Opened(device.moved(loaded), chosen, f"{what}, kept in the memory of each device")
 
 
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:,.2f} GB"
+def in_words(size: int) -> str:
+    """Returns a number of bytes as megabytes or gigabytes."""
+    return f"{size / 1e9:,.2f} GB" if size >= 10**9 else f"{size / 1e6:,.1f} MB"

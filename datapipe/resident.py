@@ -65,6 +65,9 @@ class ResidentRows:
         """
         if len(plan.by_class) != len(self):
             raise ValueError(f"the plan must be over {len(self)} rows, got {len(plan.by_class)}")
+        by_class = np.repeat(np.arange(len(plan.counts)), plan.counts)
+        if not np.array_equal(self.labels.numpy()[plan.by_class], by_class):
+            raise ValueError("the plan must be over the labels of these rows, got one over others")
         size = part.size(plan.batch_size)
         at_once = max(1, _PLANNED // size)
         rows_at = tf.function(plan.rows_at, jit_compile=True)

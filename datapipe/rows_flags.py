@@ -6,6 +6,7 @@ A binary adopts them: `flags.adopt_module_key_flags(rows_flags)`.
 from absl import flags
 
 from datapipe import flag_values, residency
+from datapipe.sampling import SamplingPlan
 from records import cli
 from records.record_set import RecordSet
 
@@ -31,6 +32,19 @@ def check() -> None:
     streams = _RESIDENCY.value in ("auto", "stream")
     belongs = f"residency stream, not to {_RESIDENCY.value}"
     flag_values.refuse_unless(streams, _WINDOW_MB, belongs)
+
+
+def check_plan(plan: SamplingPlan) -> None:
+    """Refuses a plan that rows on disk cannot follow, where they are wanted there.
+
+    Raises:
+        UsageError: if it has strata or stratified batches.
+    """
+    if _RESIDENCY.value == "stream" and (plan.has_strata or plan.stratified_batches):
+        raise cli.UsageError(
+            "--residency=stream offers class targets only; --strata and --stratified_batches need"
+            " the rows in memory"
+        )
 
 
 def open_rows(opened: RecordSet, split: str) -> residency.Opened:

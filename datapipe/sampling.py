@@ -313,8 +313,10 @@ def plan(
         ValueError: if the batch size is not positive, the split is empty, the target asks for
             rows that are not there, or labels or strata do not fit.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if batch_size < 1 or batch_size != int(batch_size):
+        raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
+    if len(labels) and labels.min() < 0:
+        raise ValueError(f"labels must lie in 0..{len(class_names) - 1}, got {labels.min()}")
     counts = np.bincount(labels, minlength=len(class_names)).astype(np.int64)
     if len(counts) > len(class_names):
         raise ValueError(f"labels must lie in 0..{len(class_names) - 1}, got {len(counts) - 1}")
@@ -337,8 +339,8 @@ def plan(
         draws=draws,
         counts=counts,
         by_class=by_class,
-        seed=seed,
-        batch_size=batch_size,
+        seed=int(seed),
+        batch_size=int(batch_size),
         class_names=tuple(class_names),
         target=target,
         units=units,

@@ -4,6 +4,8 @@ import dataclasses
 
 from records.backend import tf
 
+_LAST_STEP = 1 << 40
+
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
@@ -46,10 +48,10 @@ class Slice:
         """Returns the number of the first element of a step.
 
         Raises:
-            ValueError: if the step is negative.
+            ValueError: if the step is negative, or so late that positions leave 64 bits.
         """
-        if start_step < 0:
-            raise ValueError(f"start_step must not be negative, got {start_step}")
+        if not 0 <= start_step < _LAST_STEP:
+            raise ValueError(f"start_step must lie in 0..2^40, got {start_step}")
         return start_step * self.pieces
 
     def first_position(self, element: tf.Tensor, batch_size: int) -> tf.Tensor:

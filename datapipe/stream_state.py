@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import operator
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from datapipe.options import AugmentOptions
 from datapipe.sampling import SamplingPlan
 from datapipe.streaming import StreamedRows
+from records.backend import tf
 
 _STREAM = 1  # raised when the same seed and step begin to give other batches
 
@@ -42,7 +45,7 @@ def from_json(text: str) -> StreamState:
     """
     try:
         fields = json.loads(text)
-        state = StreamState(int(fields["step"]), dict(fields["identity"]))
+        state = StreamState(operator.index(fields["step"]), dict(fields["identity"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ResumeError(f"not the state of a stream: {type(error).__name__}: {error}") from None
     if state.step < 0:
@@ -59,6 +62,7 @@ def identity(
     split: str,
     class_weights: np.ndarray | None = None,
     input_range: str = "0..1",
+    images_later: bool = False,
 ) -> dict[str, str | int]:
     """Returns what two streams must agree on to give the same batches, to the bit.
 
@@ -70,15 +74,19 @@ def identity(
         split: the name of the split.
         class_weights: as given to the training dataset.
         input_range: as given to the training dataset.
+        images_later: as given to the training dataset; another device rounds otherwise.
     """
     order = "all rows"
     if isinstance(rows, StreamedRows):
         order = f"windows of {rows.shards_per_window} shards"
     given, default = dataclasses.asdict(options), dataclasses.asdict(AugmentOptions())
-    changes = {name: value for name, value in given.items() if value != default[name]}
+    changes = {name: _plain(given[name]) for name in given if given[name] != default[name]}
     weights = [] if class_weights is None else np.asarray(class_weights, np.float32).tolist()
     return {
         "stream version": _STREAM,
+        "tensorflow": tf.__version__,
+        "images": "made in the step" if images_later else "made by the dataset",
+        "classes": json.dumps(plan.class_names),
         "records": records_digest,
         "split": split,
         **plan.identity(),
@@ -87,6 +95,15 @@ def identity(
         "class_weights": json.dumps(weights),
         "input_range": input_range,
     }
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value of an option in one form: 30 and 30.0 are the same range."""
+    if isinstance(value, (tuple, list)):
+        return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def check(saved: StreamState, now: Mapping[str, str | int]) -> int:

@@ -30,15 +30,17 @@ bytes a row of labels, 8 bytes a class and shard, and 16 bytes a draw of a windo
 A dataset holds TensorFlow's operations alone, no Python function, so a tf.data service can run it.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from datapipe import sampling
 from datapipe.sampling import SamplingPlan
 from datapipe.slices import WHOLE, Slice
-from records import manifest, schema
+from records import manifest, schema, tfrecord
 from records.backend import tf
 from records.record_set import RecordSet
 
@@ -47,6 +49,9 @@ _AUTO = tf.data.AUTOTUNE
 # takes 1.7 times the processor time, with 256 no less.
 _PIECE_BYTES = 768 << 10
 _WINDOWS_HELD = 3  # in use; pieces of the next; the next put together
+
+# What the graph says of a shard, within all that TensorFlow says around it.
+_FAULT = re.compile(r"[^\[\]\n]*records can be read[^\[\]\n]*|[^\s\[]*; No such file[^\[\]\n]*")
 
 Window = Mapping[str, tf.Tensor]
 
@@ -114,9 +119,8 @@ class StreamedRows:
                 batch does not divide evenly.
         """
         self._check(plan)
+        part.first_element(start_step)  # checked there
         size, begin = part.size(plan.batch_size), start_step * plan.batch_size
-        if start_step < 0:
-            raise ValueError(f"start_step must not be negative, got {start_step}")
         deal = Deal(plan, _on_host(self.class_counts), self.windows_per_epoch)
 
         def elements(window: Window) -> tf.data.Dataset:
@@ -369,6 +373,22 @@ class Deal:
         """Returns random bits for each index, keyed by the seed, the use and a number; uint64."""
         seed = sampling.derive_seed(self.plan.seed, f"{use} of a stream")
         return sampling.hash64(index, sampling.hash64(number, seed))
+
+
+@contextlib.contextmanager
+def faults_named() -> Iterator[None]:
+    """Turns what a faulty shard does to an iteration into the error that loading gives.
+
+    Raises:
+        DamagedRecordError: with the one line that names the shard.
+    """
+    try:
+        yield
+    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        line = _FAULT.search(str(error))
+        if not line:
+            raise
+        raise tfrecord.DamagedRecordError(line[0]) from None
 
 
 def _sorted(noise: tf.Tensor) -> tf.Tensor:

@@ -271,7 +271,7 @@ def _residency_trials(bench: Bench, setup: Setup) -> Iterator[_Trial]:
     if setup.residency == "stream" and needed < resident.free_memory():
         yield _Trial(
             "--residency=host",
-            f"the {needed / 1e9:,.2f} GB of pixels fit into memory and are read once",
+            f"the {residency.in_words(needed)} of pixels fit into memory and are read once",
             lambda: moved("host"),
             (INPUT,),
         )

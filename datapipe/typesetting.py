@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from PIL import ImageDraw, ImageFont
 
+from records import cli
+
 Colour = tuple[int, int, int]  # red, green, blue, 0 to 255
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -43,6 +45,12 @@ class Text:
 def drawable(text: str) -> bool:
     """Returns whether there is a font with all letters of a text."""
     return any(_has(name, text) for name in (None, *_FONTS))
+
+
+def shown(text: str) -> str:
+    """Returns a text as it can be written: where no font has its letters, their numbers stand."""
+    text = cli.printable(text)
+    return text if drawable(text) else text.encode("ascii", "backslashreplace").decode()
 
 
 def paragraph(text: str, *, size: int, colour: Colour, width: int) -> Iterator[Text]:

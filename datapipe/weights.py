@@ -52,6 +52,8 @@ def explicit(plan: SamplingPlan, weights: Mapping[str, float]) -> np.ndarray:
             )
         if not 0 <= weight < float("inf"):
             raise ValueError(f"weight of {name!r} must be 0 or more and finite, got {weight}")
+        if weight and not plan.draws[plan.class_names.index(name)]:
+            raise ValueError(f"weights name {name!r}: {weight}, a class that is never drawn")
     values = np.array([weights.get(name, 1.0) for name in plan.class_names])
     if not (values * plan.draws).any():
         raise ValueError(f"a class that is drawn must have a weight above 0, got {dict(weights)}")
@@ -59,8 +61,16 @@ def explicit(plan: SamplingPlan, weights: Mapping[str, float]) -> np.ndarray:
 
 
 def _scaled(plan: SamplingPlan, values: np.ndarray) -> np.ndarray:
-    values = np.where(plan.draws > 0, values, 0)
-    return (values * (plan.epoch_length / (plan.draws * values).sum())).astype(np.float32)
+    """Returns the values with a mean of 1 over the draws.
+
+    Raises:
+        ValueError: if they lie so far apart that float32 does not hold them all.
+    """
+    values = np.where(plan.draws > 0, values, 0) / values.max()
+    scaled = (values * (plan.epoch_length / (plan.draws * values).sum())).astype(np.float32)
+    if ((values > 0) & (scaled < np.finfo(np.float32).tiny)).any() or not np.isfinite(scaled).all():
+        raise ValueError(f"class weights must not lie so far apart, got {values.tolist()} of 1")
+    return scaled
 
 
 def double_correction(plan: SamplingPlan, weights: np.ndarray) -> str:

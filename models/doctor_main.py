@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
     cli.one_of(_SPLIT.name, _SPLIT.value, opened.manifest.splits)
     plan = _plan(opened, _BATCH_SIZE.value)
+    rows_flags.check_plan(plan)
     if plan_flags.explained(plan):
         return cli.DONE
     how = runtime.configure(strategy="one", precision=_PRECISION.value, seed=_SEED.value)

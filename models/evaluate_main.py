@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe import pipeline, residency, resident
+from datapipe import pipeline, residency, resident, streaming
 from models import evaluation, report, runs, zoo
 from records import cli, manifest, record_set, tfrecord
 
@@ -41,7 +41,8 @@ def main(arguments: Sequence[str]) -> int:
         rows, batch_size=_BATCH_SIZE.value, input_range=zoo.INPUT_RANGE
     )
     predictor = evaluation.predictor(runs.load_model(run, run_dir))
-    probabilities = evaluation.predict(predictor, dataset, len(rows))
+    with streaming.faults_named():
+        probabilities = evaluation.predict(predictor, dataset, len(rows))
     table = evaluation.table(opened, _SPLIT.value, probabilities)
     said = report.contents(run, opened, _SPLIT.value, table)
     output = _OUTPUT.value or run_dir

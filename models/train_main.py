@@ -24,6 +24,7 @@ from datapipe import (
     resident,
     rows_flags,
     sampling,
+    streaming,
 )
 from datapipe.flag_values import checked
 from models import addons, evaluation, runs, runtime, training, zoo
@@ -81,9 +82,11 @@ def main(arguments: Sequence[str]) -> int:
     if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
         raise cli.UsageError("--train_split and --validation_split must be two splits")
     plan = _plan(opened)
+    class_weights = plan_flags.class_weights(plan)
+    rows_flags.check_plan(plan)
+    checked(lambda: augment.strengths(plan.class_names))
     if plan_flags.explained(plan):
         return cli.DONE
-    class_weights = plan_flags.class_weights(plan)
     how = checked(
         lambda: runtime.configure(
             strategy=_STRATEGY.value,
@@ -104,9 +107,16 @@ def main(arguments: Sequence[str]) -> int:
     data = checked(lambda: _input(rows, plan, augment, class_weights, how))
     validate = _validation(opened, model)
     os.makedirs(run_dir, exist_ok=True)
-    history, best_epoch = training.fit(
-        model, how.strategy, data, validate, train, run_dir=run_dir, jit_compile=_JIT_COMPILE.value
-    )
+    with streaming.faults_named():
+        history, best_epoch = training.fit(
+            model,
+            how.strategy,
+            data,
+            validate,
+            train,
+            run_dir=run_dir,
+            jit_compile=_JIT_COMPILE.value,
+        )
     run = _run(opened, plan, rows, how, model, history, best_epoch)
     runs.save(run, run_dir)
     print(
@@ -236,6 +246,8 @@ def _introduce(
     for name, count, draws in zip(plan.class_names, plan.counts, plan.draws, strict=True):
         rows.append((name, int(count), int(draws), f"{draws / max(count, 1):.2f}"))
     print(cli.table(rows))
+    for label in plan.empty:
+        print(cli.printable(f"warning: class {plan.class_names[label]!r} has no rows to train on"))
     print(opened.description)
     print(
         f"{_MODEL.value}, {model.count_params():,} parameters; {how.description};"

@@ -64,18 +64,31 @@ def test_the_same_inside_a_dataset(name):
     assert images.dtype == np.float32 and images.min() >= 0 and images.max() <= 1
 
 
-@pytest.mark.parametrize("count", [2, 4, 6, 16, 30, 62])
-@pytest.mark.parametrize("name", ["photo", "all"])
-def test_a_position_has_its_picture_whatever_the_slice(name, count):
-    # XLA handles the last few of a batch by other instructions than the rest; to the bit alike.
-    positions = tf.range(64, dtype=tf.int64)
+REFLECT = AugmentOptions(
+    rotation_range=40,
+    width_shift_range=0.2,
+    shear_range=10,
+    zoom_range=0.3,
+    horizontal_flip=True,
+    vertical_flip=True,
+    fill_mode="reflect",
+)
+
+
+@pytest.mark.parametrize("options", [PRESETS["photo"], ALL, REFLECT], ids=["photo", "all", "fold"])
+@pytest.mark.parametrize("size", [2, 32, 33, 64])
+def test_a_position_has_its_picture_whatever_the_slice(options, size):
+    # XLA handles one or two images, and the last few of a batch, by other instructions.
+    stored = np.random.default_rng(size).integers(0, 256, (24, size, size, 3), np.uint8)
+    change = augment.Augmentation(options, seed=3, class_names=NAMES)
+    positions = tf.range(24, dtype=tf.int64)
     labels = tf.cast(positions % 2, tf.int32)
-    whole = made(CASES[name], positions, labels)
-    for start in (0, 64 - count):
-        some = slice(start, start + count)
-        part = made(CASES[name], positions[some], labels[some])
-        for one, other in zip(part, whole, strict=True):
-            np.testing.assert_array_equal(one, other[some])
+    whole = change.images(stored, change.numbers(positions, labels)).numpy()
+    for count in (2, 4, 6, 12) if options.mixes else (1, 2, 3, 4, 6, 8, 12):
+        for start in range(0, 24, count):
+            some = slice(start, start + count)
+            numbers = change.numbers(positions[some], labels[some])
+            np.testing.assert_array_equal(change.images(stored[some], numbers), whole[some])
 
 
 def test_without_change_the_pixels_stay():
@@ -115,9 +128,16 @@ def test_mixed_labels_say_what_the_picture_is_made_of():
     numbers = change.numbers(tf.range(64, dtype=tf.int64), labels)
     mixed, weights = change.targets(labels, tf.constant([1.0, 3.0] * 32), numbers, SIZE)
     white = tf.reduce_mean(change.images(stored, numbers), axis=[1, 2, 3])
-    np.testing.assert_allclose(mixed[:, 1], white, atol=1e-4)
     np.testing.assert_allclose(tf.reduce_sum(mixed, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(weights, 1 + 2 * white, atol=1e-3)
+    # In the loss each class has its share of the picture times its own weight.
+    np.testing.assert_allclose(mixed[:, 1] * weights, 3 * white, atol=1e-3)
+    np.testing.assert_allclose(mixed[:, 0] * weights, 1 - white, atol=1e-3)
+    alike, _ = change.targets(labels, tf.ones(64), numbers, SIZE)
+    np.testing.assert_allclose(alike[:, 1], white, atol=1e-4)
+    nothing, weights = change.targets(labels, tf.zeros(64), numbers, SIZE)
+    np.testing.assert_allclose(nothing, alike, atol=1e-6)
+    np.testing.assert_array_equal(weights, tf.zeros(64))
     assert tf.math.reduce_std(white) > 0.1
 
 

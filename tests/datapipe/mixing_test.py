@@ -43,7 +43,9 @@ def test_beta_equals_scipy(alpha):
 def test_every_way_gives_the_same(way, name):
     def run(images, u, labels):
         share, boxes = mixing.shares(OPTIONS[name], u, SIZE)
-        return mixing.images(images, share, boxes), mixing.labels(labels, 3, share)
+        return mixing.images(images, share, boxes), mixing.labels(
+            labels, tf.ones_like(share), 3, share
+        )
 
     given = [tf.constant(part[:64]) for part in (PLAIN, U, LABELS)]
     for result, expected in zip(WAYS[way](run)(*given), run(*given), strict=True):
@@ -56,7 +58,7 @@ def test_labels_are_mixed_as_the_pixels_are(name):
     share, boxes = shares(name)
     # Each class has a colour channel, so the mean colour is the distribution of the pixels.
     mixed = mixing.images(tf.constant(PLAIN), share, boxes).numpy()
-    labels = mixing.labels(tf.constant(LABELS), 3, share).numpy()
+    labels = mixing.labels(tf.constant(LABELS), tf.ones_like(share), 3, share).numpy()
     np.testing.assert_allclose(mixed.mean((1, 2)), labels, atol=1e-5)
     np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
     assert labels.min() >= 0
@@ -134,7 +136,7 @@ def test_slices_of_a_batch_give_what_the_batch_gives():
     [
         lambda: mixing.shares(OPTIONS["mixup"], tf.constant(U[:3]), SIZE),
         lambda: mixing.images(tf.constant(PLAIN[:3]), tf.ones(3), tf.zeros([3, 4])),
-        lambda: mixing.labels(tf.constant(LABELS[:3]), 3, tf.ones(3)),
+        lambda: mixing.labels(tf.constant(LABELS[:3]), tf.ones(3), 3, tf.ones(3)),
         lambda: mixing.weights(tf.ones(3), tf.ones(3)),
     ],
 )

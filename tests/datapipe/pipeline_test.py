@@ -113,7 +113,10 @@ def test_replicas_share_the_global_batch(records, any_rows, num_replicas, pieces
     [
         ({"num_replicas": 5}, "must divide by 5 replicas, got 12"),
         ({"num_replicas": 2, "replica": 2}, r"must lie in 0\.\.1, got 2"),
-        ({"start_step": -1}, "start_step must not be negative, got -1"),
+        ({"start_step": -1}, r"start_step must lie in 0\.\.2\^40, got -1"),
+        ({"class_weights": np.ones(3)}, r"one finite number for each of 2 classes, got \[1"),
+        ({"class_weights": np.array([1, np.nan])}, "one finite number for each of 2 classes"),
+        ({"class_weights": np.array([1.0, -1])}, "one finite number for each of 2 classes"),
         ({"pieces": 0}, "must be at least 1, got 1 and 0"),
         ({"pieces": 4, "options": MIXES}, "must be even, got 3 of batch_size 12"),
         ({"options": dataclasses.replace(MIXES, strength={"c": 1})}, "strength names 'c'"),
@@ -127,9 +130,11 @@ def test_what_does_not_fit_is_refused(records, any_rows, arguments, message):
 
 
 def test_a_plan_over_other_rows_is_refused(records, any_rows):
-    other = sampling.plan(np.array([0, 1, 1]), ["a", "b"], Target(), seed=0, batch_size=2)
-    with pytest.raises(ValueError, match="the plan must be over"):
-        pipeline.training_dataset(any_rows, other, PRESETS["none"])
+    labels = records.index("train").label
+    for others in (np.array([0, 1, 1]), 1 - labels):
+        other = sampling.plan(others, ["a", "b"], Target(), seed=0, batch_size=2)
+        with pytest.raises(ValueError, match="the plan must be over"):
+            pipeline.training_dataset(any_rows, other, PRESETS["none"])
 
 
 @pytest.mark.parametrize("options", [PRESETS["photo"], MIXES], ids=["photo", "mixes"])

@@ -28,7 +28,7 @@ def test_a_preset_that_destroys_the_pictures_is_warned_of(opened, tmp_path):
         "a",
         "마스크",
     ]
-    assert said[3].startswith("visible share of a picture: median 4")
+    assert said[3].startswith("visible share of a picture after moving: median 4")
     assert said[4].startswith("warning: half of the pictures show less than 4")
     assert said[5:] == [str(path)]
     with Image.open(path) as image:

@@ -92,11 +92,10 @@ def test_too_many_variants_or_none_are_refused(count):
         drawn([example(1, 16, count)])
 
 
-def test_a_class_that_no_font_can_write_has_its_number(monkeypatch):
+def test_letters_that_no_font_has_are_written_as_numbers(monkeypatch):
     monkeypatch.setattr(typesetting, "_FONTS", ())
-    name = preview_sheet._class_name
-    assert name(example(1, 16, 1, name="개")) == "class 0"
-    assert name(example(1, 16, 1, name="dog")) == "dog"
+    assert typesetting.shown("개 dog") == r"\uac1c dog"
+    assert typesetting.shown("dog °") == "dog °"
     assert drawn([example(1, 16, 1, name="개" * 90)]).shape[1] <= 1600
 
 

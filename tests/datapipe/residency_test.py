@@ -24,14 +24,18 @@ def test_rows_are_where_they_were_wanted(records, name):
     assert isinstance(opened.rows, KINDS[name]) and opened.residency == name
     assert len(opened.rows) == 240 and opened.rows.image_size == 16
     np.testing.assert_array_equal(opened.rows.labels, records.index("train").label)
-    assert opened.description.startswith("train: 240 rows of 16x16 are 0.00 GB decoded")
+    assert opened.description.startswith("train: 240 rows of 16x16 are 0.2 MB decoded")
 
 
 @pytest.mark.parametrize(
     ("free", "name", "reason"),
     [
         (10**9, "host", "kept in memory (1.00 GB free)"),
-        (350 << 20, "stream", "0.37 GB of memory are free, so they are streamed in 1 windows"),
+        (
+            350 << 20,
+            "stream",
+            "367.0 MB of memory are free, so they are streamed (windows an epoch: 1)",
+        ),
     ],
 )
 def test_auto_takes_memory_where_there_is_enough(records, monkeypatch, free, name, reason):

@@ -255,7 +255,7 @@ def test_steps_are_the_whole_batches_nearest_to_an_epoch(batch_size, steps):
     assert made(batch_size=batch_size).steps_per_epoch == steps  # of 90 draws
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("batch_size", [0, -1, 4.5])
 def test_a_batch_of_nothing_is_refused(batch_size):
     with pytest.raises(ValueError, match=f"at least 1, got {batch_size}"):
         made(batch_size=batch_size)

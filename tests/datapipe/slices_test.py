@@ -31,7 +31,8 @@ def test_slices_are_a_partition_in_order(num_replicas, pieces):
         (lambda: Slice(0, 0), "at least 1, got 0 and 1"),
         (lambda: Slice(0, 1, 0), "at least 1, got 1 and 0"),
         (lambda: Slice(0, 2, 4).size(12), "batch_size must divide by 8 replicas, got 12"),
-        (lambda: Slice().first_element(-3), "start_step must not be negative, got -3"),
+        (lambda: Slice().first_element(-3), r"start_step must lie in 0\.\.2\^40, got -3"),
+        (lambda: Slice().first_element(2**40), r"0\.\.2\^40, got 1099511627776"),
     ],
 )
 def test_wrong_slices_are_refused(make, message):

@@ -44,6 +44,8 @@ def test_the_same_stream_goes_on():
         ("augment", identity(options=dataclasses.replace(PRESETS["photo"], strength={"a": 0.5}))),
         ("class_weights", identity(class_weights=np.array([1.0, 2.0]))),
         ("input_range", identity(input_range="-1..1")),
+        ("images", identity(images_later=True)),
+        ("classes", identity(dataclasses.replace(plan(), class_names=("b", "a")))),
     ],
 )
 def test_another_stream_is_refused_by_the_field_that_differs(field, now):
@@ -63,10 +65,26 @@ def test_rows_in_memory_and_streamed_have_another_order(tmp_path):
         stream_state.check(saved, identity(rows=rows))
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"step": -1, "identity": {}}', '{"step": 1}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"step": -1, "identity": {}}',
+        '{"step": 1}',
+        '{"step": 3.7, "identity": {}}',
+        '{"step": Infinity, "identity": {}}',
+    ],
+)
 def test_what_is_no_state_is_refused(text):
     with pytest.raises(stream_state.ResumeError):
         stream_state.from_json(text)
+
+
+def test_a_whole_number_and_its_float_are_one_range():
+    whole, other = (AugmentOptions(rotation_range=r, brightness_range=(r, 40)) for r in (30, 30.0))
+    assert identity(options=whole) == identity(options=other)
 
 
 def test_options_that_are_the_default_leave_no_trace():

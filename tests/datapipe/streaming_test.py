@@ -409,7 +409,7 @@ def test_a_tf_data_service_can_run_it(records):
     [
         ({"part": Slice(0, 3)}, "batch_size must divide by 3 replicas, got 8"),
         ({"part": Slice(0, 4, 4)}, "batch_size must divide by 16 replicas, got 8"),
-        ({"start_step": -1}, "start_step must not be negative, got -1"),
+        ({"start_step": -1}, r"start_step must lie in 0\.\.2\^40, got -1"),
     ],
 )
 def test_wrong_slices_are_refused(records, options, message):

@@ -47,8 +47,8 @@ def test_classes_of_different_strength_are_told_apart(measured):
     (warning,) = found.warnings()
     assert warning.startswith("half of the pictures of a show less")
     assert [fact.split(":")[0] for fact in found.facts()] == [
-        "visible share of a picture of a",
-        "visible share of a picture of b",
+        "visible share of a picture of a after moving",
+        "visible share of a picture of b after moving",
     ]
 
 

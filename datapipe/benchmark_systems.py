@@ -337,7 +337,7 @@ def _ours_as_array(rows: resident.ResidentRows) -> np.ndarray:
 def _ours_read(rows: resident.ResidentRows, plan: sampling.SamplingPlan) -> tf.data.Dataset:
     ds = rows.batches(plan)
     ds = ds.map(
-        lambda batch: {**batch, "image": rows.pixels(batch)}, num_parallel_calls=tf.data.AUTOTUNE
+        lambda batch: (rows.pixels(batch), batch["label"]), num_parallel_calls=tf.data.AUTOTUNE
     )
     return ds.prefetch(tf.data.AUTOTUNE)
 

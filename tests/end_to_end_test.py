@@ -147,6 +147,23 @@ def test_a_stream_trains(run_dir, tmp_path):
     assert "as asked, so they are streamed" in said and len(lines) == 2
 
 
+def test_a_damaged_shard_ends_a_stream_in_one_line(run_dir, tmp_path):
+    records = shutil.copytree(run_dir / "records", tmp_path / "records")
+    shard = next(records.glob("train-*.tfrecord"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    done = fakes.run_module(
+        "models.train_main",
+        f"--records={records}",
+        f"--run_dir={tmp_path}/run",
+        *("--model=lenet", "--epochs=1", "--residency=stream"),
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1 and shard.name in done.stderr
+    assert "records can be read, the manifest says" in done.stderr
+
+
 def test_a_plan_is_explained_before_anything_is_trained(run_dir, tmp_path):
     said, lines = trained(run_dir, tmp_path / "run", "--explain_plan", "--stratified_batches")
     assert "draws an epoch" in said and lines == []

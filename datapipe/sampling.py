@@ -315,11 +315,7 @@ def plan(
     """
     if batch_size < 1 or batch_size != int(batch_size):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
-    if len(labels) and labels.min() < 0:
-        raise ValueError(f"labels must lie in 0..{len(class_names) - 1}, got {labels.min()}")
-    counts = np.bincount(labels, minlength=len(class_names)).astype(np.int64)
-    if len(counts) > len(class_names):
-        raise ValueError(f"labels must lie in 0..{len(class_names) - 1}, got {len(counts) - 1}")
+    counts = _counts(labels, len(class_names))
     draws = draws_per_epoch(counts.tolist(), target, class_names)
     if stratified_batches:
         draws = _whole_batches(draws, batch_size)
@@ -347,6 +343,14 @@ def plan(
         unit_counts=unit_counts,
         stratified_batches=stratified_batches,
     )
+
+
+def _counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Returns the rows of each class, int64 [classes]."""
+    for label in (labels.min(), labels.max()) if len(labels) else ():
+        if not 0 <= label < num_classes:
+            raise ValueError(f"labels must lie in 0..{num_classes - 1}, got {label}")
+    return np.bincount(labels, minlength=num_classes).astype(np.int64)
 
 
 def _check_strata(strata: np.ndarray, labels: np.ndarray) -> None:

@@ -344,6 +344,8 @@ def test_strata_that_do_not_fit_are_refused(strata):
 def test_labels_beyond_the_classes_are_refused():
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, got 2"):
         sampling.plan(np.array([0, 1, 2]), NAMES[:2], Target(), seed=0, batch_size=1)
+    with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, got -1"):
+        sampling.plan(np.array([0, -1]), NAMES[:2], Target(), seed=0, batch_size=1)
 
 
 def places(size, keys, salt=0):

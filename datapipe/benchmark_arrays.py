@@ -45,18 +45,36 @@ def copied(pixels: np.ndarray, batch_size: int, num_threads: int) -> Iterator[np
     return _batches(copy, pixels[:batch_size], num_threads, itertools.count())
 
 
-def taken(pixels: np.ndarray, order: np.ndarray, *, reuse: bool) -> Iterator[np.ndarray]:
-    """Yields `numpy.take` of shuffled rows, in this thread.
+def taken(pixels: np.ndarray, order: np.ndarray) -> Iterator[np.ndarray]:
+    """Yields `numpy.take` of shuffled rows, each batch a new array.
 
     Args:
         pixels: uint8 [rows, size, size, 3].
         order: int64 [steps, batch], begun again at its end.
-        reuse: whether all batches lie in the same memory; otherwise each is a new array.
     """
-    buffer: Any = np.empty_like(pixels[: order.shape[1]]) if reuse else None
     for rows in itertools.cycle(order):
+        yield np.take(pixels, rows, axis=0)
+
+
+def taken_by_threads(
+    pixels: np.ndarray, order: np.ndarray, num_threads: int
+) -> Iterator[np.ndarray]:
+    """Yields the same, each thread taking an equal part: the bound for shuffled rows.
+
+    Args:
+        pixels: uint8 [rows, size, size, 3].
+        order: int64 [steps, batch], begun again at its end.
+        num_threads: that take.
+
+    Yields:
+        uint8 [batch, size, size, 3], in memory that is used again.
+    """
+
+    def take(step: int, batch: np.ndarray, part: slice) -> None:
         # With mode "raise" NumPy would take into memory of its own and copy that to `out`.
-        yield np.take(pixels, rows, axis=0, out=buffer, mode="clip")
+        np.take(pixels, order[step % len(order), part], axis=0, out=batch[part], mode="clip")
+
+    return _batches(take, pixels[: order.shape[1]], num_threads, itertools.count())
 
 
 def warped_by_cv2(

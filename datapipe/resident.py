@@ -70,52 +70,85 @@ class ResidentRows:
             raise ValueError("the plan must be over the labels of these rows, got one over others")
         size = part.size(plan.batch_size)
         at_once = max(1, _PLANNED // size)
-        rows_at = tf.function(plan.rows_at, jit_compile=True)
 
         def planned(first: tf.Tensor) -> dict[str, tf.Tensor]:
             number = first + tf.range(at_once, dtype=tf.int64)
             start = part.first_position(number, plan.batch_size)
             position = start[:, None] + tf.range(size, dtype=tf.int64)
-            row = tf.reshape(rows_at(tf.reshape(position, [-1])), [at_once, size])
+            row = tf.reshape(plan.compiled_rows_at(tf.reshape(position, [-1])), [at_once, size])
             return {"label": tf.gather(self.labels, row), "row": row, "position": position}
 
         ds = tf.data.Dataset.range(part.first_element(start_step), tf.int64.max, at_once)
         ds = ds.map(planned, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return ds.unbatch()
+        return _as_written(ds.unbatch())
 
     def in_order(self, batch_size: int) -> tf.data.Dataset:
         """Returns every row once, in order, as `label` and `row`; the last batch may be short."""
         rows = {"label": self.labels, "row": tf.range(len(self), dtype=tf.int64)}
-        return tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+        return _as_written(tf.data.Dataset.from_tensor_slices(rows).batch(batch_size))
 
     def pixels(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         """Returns the stored images of a batch, uint8 [n, size, size, 3]."""
         return tf.gather(self.images, batch["row"])
 
 
-def load(record_set: RecordSet, split: str, *, show_progress: bool = True) -> ResidentRows:
+def _as_written(ds: tf.data.Dataset) -> tf.data.Dataset:
+    """Keeps TensorFlow from rewriting the graph, for which it copies all tensors that go in.
+
+    So making an iterator over a dataset that gathers from the rows took their memory twice (2.21).
+    """
+    options = tf.data.Options()
+    options.experimental_optimization.apply_default_optimizations = False
+    return ds.with_options(options)
+
+
+def load(
+    record_set: RecordSet,
+    split: str,
+    *,
+    memory: np.ndarray | None = None,
+    show_progress: bool = True,
+) -> ResidentRows:
     """Reads a split into memory, every record checked against its checksum and the index.
+
+    Args:
+        record_set: where the rows are.
+        split: which of its splits.
+        memory: from `allocate`, of rows that are no longer needed; new memory if not given.
+        show_progress: draws a bar where standard error is a terminal.
 
     Raises:
         DamagedRecordError: if a record is not as written, with shard, row and key.
         MemoryBudgetError: if the rows need more memory than is free.
         ManifestError: if there is no such split or it has no rows.
     """
-    size = record_set.manifest.image_size
-    needed, free = needed_bytes(record_set, split), free_memory()
-    if needed > free:
-        raise MemoryBudgetError(
-            f"{record_set.manifest.split(split).count:,} rows of {split!r} need"
-            f" {needed / 1e9:,.2f} GB of memory and {free / 1e9:,.2f} GB are free; stream them"
-            " (--residency=stream), or build the records with a smaller --image_size"
-        )
+    pixels = allocate(record_set, split) if memory is None else memory
     index = record_set.index(split)
-    pixels = _allocate(len(index), (size, size, schema.CHANNELS))
     _read_all(record_set, split, index, pixels, show_progress)
     with tf.device("CPU:0"):
         labels = tf.convert_to_tensor(index.label)
     # DLPack hands the array over; any other way copies it and needs the memory twice.
     return ResidentRows(tf.experimental.dlpack.from_dlpack(pixels.__dlpack__()), labels)
+
+
+def allocate(record_set: RecordSet, split: str) -> np.ndarray:
+    """Returns memory for the pixels of a split, uint8 [rows, size, size, 3], not yet filled.
+
+    Raises:
+        MemoryBudgetError: if that is more than is free.
+        ManifestError: if there is no such split or it has no rows.
+    """
+    needed, free = needed_bytes(record_set, split), free_memory()
+    rows, size = record_set.manifest.split(split).count, record_set.manifest.image_size
+    if needed > free:
+        raise MemoryBudgetError(
+            f"{rows:,} rows of {split!r} need {needed / 1e9:,.2f} GB of memory and"
+            f" {free / 1e9:,.2f} GB are free; stream them (--residency=stream), or build the"
+            " records with a smaller --image_size"
+        )
+    raw = np.empty(needed + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + needed].reshape(rows, size, size, schema.CHANNELS)
 
 
 def needed_bytes(record_set: RecordSet, split: str) -> int:
@@ -148,14 +181,6 @@ def _read(path: str) -> str:
         return file.read()
 
 
-def _allocate(rows: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Returns uint8 [rows, *shape], aligned so that TensorFlow can take it over."""
-    size = rows * int(np.prod(shape))
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size].reshape(rows, *shape)
-
-
 def _read_all(
     record_set: RecordSet, split: str, index: Index, pixels: np.ndarray, show_progress: bool
 ) -> None:
@@ -183,15 +208,16 @@ def _read_all(
 def _read_rows(path: str, rows: range, index: Index, pixels: np.ndarray, encoding: str) -> int:
     """Decodes the images of some rows of one shard; returns how many."""
     part = slice(rows.start, rows.stop)
-    places = zip(rows, index.offset[part].tolist(), index.checksum[part].tolist(), strict=True)
+    columns = (index.offset[part], index.length[part], index.checksum[part])
+    records = zip(rows, pixels[part], *(column.tolist() for column in columns), strict=True)
     with (
         open(path, "rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        for row, offset, checksum in places:
+        for row, out, offset, length, checksum in records:
             try:
-                payload = tfrecord.payload_at(data, offset, checksum)
-                _decode(payload, encoding, pixels[row])
+                payload = tfrecord.payload_at(data, offset, length, checksum)
+                _decode(payload, encoding, out)
             except ValueError as error:  # a damaged record or image
                 raise tfrecord.DamagedRecordError(
                     f"{path}, row {row}, key {index.key(row)!r}: {error};"

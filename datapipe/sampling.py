@@ -199,6 +199,11 @@ class SamplingPlan:
         return tf.gather(by_class, tf.gather(starts, unit) + place)
 
     @functools.cached_property
+    def compiled_rows_at(self) -> tf.types.experimental.PolymorphicFunction:
+        """`rows_at`, compiled by XLA: once for all datasets over this plan."""
+        return tf.function(self.rows_at, jit_compile=True)
+
+    @functools.cached_property
     def _tables(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """`by_class`, rows of each unit and where they begin: inputs of a graph, not part of it."""
         with tf.init_scope(), tf.device("CPU:0"):
@@ -261,15 +266,19 @@ def permute(
         size: int64 [n], at most 2^31.
     """
     key = hash64(hash64(first, seed), second)
-    for number in range(_ROUNDS):
+
+    def one_round(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         word = hash64(key, number)
         # 32 random bits times the size, without the low 32 bits: below the size, and no division.
         high = tf.bitwise.right_shift(word, tf.constant(32, tf.uint64)) * tf.cast(size, tf.uint64)
         k = tf.cast(tf.bitwise.right_shift(high, tf.constant(32, tf.uint64)), tf.int64)
         partner = tf.where(k < index, k - index + size, k - index)
         swaps = tf.bitcast(hash64(tf.maximum(index, partner), word), tf.int64) < 0
-        index = tf.where(swaps, partner, index)
-    return index
+        return number + 1, tf.where(swaps, partner, index)
+
+    # A loop of the graph: written out, the rounds take a second to trace and compile.
+    rounds = tf.constant(0), index
+    return tf.while_loop(lambda number, _: number < _ROUNDS, one_round, rounds)[1]
 
 
 def hash64(value: tf.Tensor, salt: int | tf.Tensor) -> tf.Tensor:

@@ -257,9 +257,12 @@ class StreamedRows:
         shape = [self._piece_rows, self._image_bytes]
 
         def piece(payloads: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            count = tf.size(payloads)
-            pixels = tf.pad(self._decoded(payloads), [[0, self._piece_rows - count], [0, 0]])
-            return tf.ensure_shape(pixels, shape), tf.cast(count, tf.int64)
+            count, pixels = tf.size(payloads), self._decoded(payloads)
+            missing = self._piece_rows - count  # of the last piece alone: padding is a copy
+            padded = tf.cond(
+                missing > 0, lambda: tf.pad(pixels, [[0, missing], [0, 0]]), lambda: pixels
+            )
+            return tf.ensure_shape(padded, shape), tf.cast(count, tf.int64)
 
         def pieces(_: tf.Tensor) -> tf.data.Dataset:
             records = tf.data.TFRecordDataset(path).ignore_errors()

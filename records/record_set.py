@@ -86,10 +86,11 @@ class RecordSet:
 
     def _example(self, split: str, row: int, file: BinaryIO) -> schema.Example:
         index = self.index(split)
+        length, checksum = int(index.length[row]), int(index.checksum[row])
         file.seek(int(index.offset[row]))
-        data = file.read(int(index.length[row]) + tfrecord.FRAME_BYTES)
+        data = file.read(length + tfrecord.FRAME_BYTES)
         try:
-            return schema.decode(tfrecord.payload_at(data, 0, int(index.checksum[row])))
+            return schema.decode(tfrecord.payload_at(data, 0, length, checksum))
         except (ValueError, LookupError, StopIteration) as error:
             raise self._damaged(split, row, error) from None
 

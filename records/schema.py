@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 CHANNELS = 3
 _IMAGE_NAME = b"\n\x05image"  # the name as the key of a map entry: field 1, five bytes
-_TAGS_OF_VALUE = b"\x12\x0a\x0a"  # map value, field 2; its bytes_list, 1; the one value, 1
+_TAGS_OF_VALUE = b"\x12", b"\x0a", b"\x0a"  # map value, field 2; its bytes_list, 1; the value, 1
+_LONGEST_HEAD = 20  # bytes, of an image of less than 2^35
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,16 +68,23 @@ def image_of(payload: bytes) -> bytes:
     Raises:
         ValueError: as `decode`.
     """
-    try:
-        at = payload.index(_IMAGE_NAME) + len(_IMAGE_NAME)
-        for tag in _TAGS_OF_VALUE:
-            length, start = _read_varint(payload, at + 1)
-            if payload[at] != tag or start + length != len(payload):
-                raise ValueError("the image is not the last feature")
-            at = start
-        return payload[at:]
-    except ValueError:  # written by others, or not at all such a message
-        return decode(payload).image
+    at = payload.find(_IMAGE_NAME) + len(_IMAGE_NAME)
+    head = _head(len(payload) - at)
+    if head and payload.startswith(head, at):
+        return payload[at + len(head) :]
+    return decode(payload).image  # written by others, or not at all such a message
+
+
+@functools.lru_cache(1 << 12)
+def _head(size: int) -> bytes:
+    """Returns what stands between the name and the image where both make so many bytes, if any."""
+    for length in range(size, max(0, size - _LONGEST_HEAD) - 1, -1):
+        head = b""
+        for tag in reversed(_TAGS_OF_VALUE):
+            head = tag + _varint(len(head) + length) + head
+        if len(head) + length == size:
+            return head
+    return b""
 
 
 def _entries(example: Example) -> Iterator[bytes]:

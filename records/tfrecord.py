@@ -4,6 +4,7 @@ Format: https://www.tensorflow.org/tutorials/load_data/tfrecord, "TFRecords form
 """
 
 import dataclasses
+import functools
 import mmap
 import struct
 from collections.abc import Iterator
@@ -38,12 +39,14 @@ def checksum(data: bytes | memoryview) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+@functools.lru_cache(1 << 12)  # lengths repeat
+def _header(length: int) -> bytes:
+    return _HEADER.pack(length, checksum(struct.pack("<Q", length)))
+
+
 def frame(payload: bytes) -> bytes:
     """Returns `payload` as one record, ready to be appended to a shard."""
-    length = struct.pack("<Q", len(payload))
-    return b"".join(
-        (length, _FOOTER.pack(checksum(length)), payload, _FOOTER.pack(checksum(payload)))
-    )
+    return _header(len(payload)) + payload + _FOOTER.pack(checksum(payload))
 
 
 def framed_checksum(record: bytes) -> int:
@@ -51,24 +54,31 @@ def framed_checksum(record: bytes) -> int:
     return _FOOTER.unpack_from(record, len(record) - _FOOTER.size)[0]
 
 
-def payload_at(shard: Buffer, offset: int, expected: int) -> bytes:
+def payload_at(shard: bytes | mmap.mmap, offset: int, length: int, expected: int) -> bytes:
     """Returns the payload of the record that begins at `offset`.
 
     Args:
         shard: the bytes of the file.
         offset: where the record begins.
-        expected: the checksum that the payload must have.
+        length: bytes that the payload must have.
+        expected: the checksum that it must have.
 
     Raises:
         DamagedRecordError: if the record is cut short, a checksum differs, or it is another record.
     """
+    start = offset + HEADER_BYTES
+    end = start + length
+    payload = shard[start:end]
+    if (
+        checksum(payload) == expected
+        and shard[offset:start] == _header(length)
+        and shard[end : end + _FOOTER.size] == _FOOTER.pack(expected)
+    ):
+        return payload
     result = _read(memoryview(shard), offset)
     if isinstance(result, Damage):
         raise DamagedRecordError(result.reason)
-    footer = offset + HEADER_BYTES + len(result)
-    if _FOOTER.unpack_from(shard, footer)[0] != expected:
-        raise DamagedRecordError("another record stands there than was written")
-    return result
+    raise DamagedRecordError("another record stands there than was written")
 
 
 def scan(shard: Buffer, start: int = 0) -> Iterator[tuple[int, bytes | Damage]]:
@@ -92,8 +102,8 @@ def scan(shard: Buffer, start: int = 0) -> Iterator[tuple[int, bytes | Damage]]:
 def _read(view: memoryview, offset: int) -> bytes | Damage:
     if offset + HEADER_BYTES > len(view):
         return Damage(offset, 0, f"cut inside the header at byte {len(view)}")
-    length, header_crc = _HEADER.unpack_from(view, offset)
-    if checksum(view[offset : offset + 8]) != header_crc:
+    length, _ = _HEADER.unpack_from(view, offset)
+    if view[offset : offset + HEADER_BYTES] != _header(length):
         return Damage(offset, 0, "the checksum of the length differs")
     start = offset + HEADER_BYTES
     if start + length + _FOOTER.size > len(view):

@@ -31,12 +31,14 @@ def test_copies_hold_all_rows_in_order_and_begin_again(num_threads):
         np.testing.assert_array_equal(batch, PIXELS[start : start + BATCH])
 
 
-@pytest.mark.parametrize("reuse", [False, True])
-def test_taken_rows_are_those_of_the_order(reuse):
-    batches = arrays.taken(PIXELS, ORDER, reuse=reuse)
+@pytest.mark.parametrize("num_threads", [0, 1, 2, 5])
+def test_taken_rows_are_those_of_the_order(num_threads):
+    if num_threads:
+        batches = arrays.taken_by_threads(PIXELS, ORDER, num_threads)
+    else:
+        batches = arrays.taken(PIXELS, ORDER)
     for rows in (*ORDER, ORDER[0]):
         np.testing.assert_array_equal(next(batches), PIXELS[rows])
-    assert np.shares_memory(next(batches), next(batches)) == reuse
 
 
 def test_threads_stay_two_batches_ahead_and_no_further():

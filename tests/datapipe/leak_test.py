@@ -43,3 +43,34 @@ def test_memory_is_flat(tmp_path, residency):
     mebibytes = [int(line) / 1024 for line in done.stdout.split()]
     # A batch of these is 0.8 MB: one kept in each of the later epochs would be 12 MB.
     assert mebibytes[-1] - mebibytes[4] < 10, mebibytes
+
+
+ITERATORS = """
+import numpy as np
+from datapipe import options, pipeline, resident, sampling
+from records.backend import tf
+labels = np.zeros(1 << 14, np.int32)
+rows = resident.ResidentRows(tf.ones([1 << 14, 64, 64, 3], tf.uint8), tf.constant(labels))
+plan = sampling.plan(labels, ["a"], options.Target(), seed=0, batch_size=8)
+
+def peak_kib():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
+
+for dataset in (
+    pipeline.training_dataset(rows, plan, options.PRESETS["none"]),
+    pipeline.evaluation_dataset(rows, batch_size=8),
+):
+    before = peak_kib()
+    next(iter(dataset))
+    print(peak_kib() - before)
+"""
+
+
+def test_an_iterator_does_not_copy_the_rows():
+    done = subprocess.run(
+        [sys.executable, "-c", ITERATORS], cwd=fakes.ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    mebibytes = [int(line) / 1024 for line in done.stdout.split()]
+    assert max(mebibytes) < 140, mebibytes  # the rows are 192

@@ -47,7 +47,7 @@ def test_auto_takes_memory_where_there_is_enough(records, monkeypatch, free, nam
 @pytest.mark.parametrize("name", ["host", "device"])
 def test_memory_that_is_not_there_is_refused_before_it_is_taken(records, monkeypatch, name):
     monkeypatch.setattr(resident, "free_memory", lambda: 1000)
-    monkeypatch.setattr(resident, "_allocate", None)
+    monkeypatch.setattr(resident, "_read_all", None)
     with pytest.raises(resident.MemoryBudgetError, match=r"240 rows of 'train' need 0.00 GB"):
         residency.open_rows(records, "train", residency=name, show_progress=False)
 

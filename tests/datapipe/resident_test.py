@@ -68,16 +68,12 @@ def test_a_shard_of_another_set_is_named(tmp_path):
         resident.load(record_set.open_set(records.folder), "train", show_progress=False)
 
 
-def test_the_memory_is_handed_over_and_not_copied(tmp_path, monkeypatch):
-    kept = []
-    monkeypatch.setattr(resident, "_allocate", lambda *a: kept.append(ALLOCATE(*a)) or kept[0])
+def test_the_memory_is_handed_over_and_not_copied(tmp_path):
     records = fakes.built(tmp_path, {"a": 10, "b": 10})
-    rows = resident.load(records, "train", show_progress=False)
-    kept[0][3] = 77
+    memory = resident.allocate(records, "train")
+    rows = resident.load(records, "train", memory=memory, show_progress=False)
+    memory[3] = 77
     assert (rows.images[3].numpy() == 77).all()
-
-
-ALLOCATE = resident._allocate
 
 
 def test_too_many_rows_are_refused_with_advice(monkeypatch, records):

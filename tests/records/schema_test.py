@@ -43,6 +43,20 @@ def test_what_tensorflow_writes_is_decoded_whatever_the_order():
     assert schema.image_of(message.SerializeToString()) == example.image
 
 
+LENGTHS = [*range(300), *range(16_360, 16_400), *range((1 << 21) - 20, (1 << 21) + 4)]
+
+
+def test_images_of_all_lengths_are_taken_without_decoding(monkeypatch):
+    payloads = [schema.encode(schema.Example(b"k", 1, bytes(length))) for length in LENGTHS]
+    monkeypatch.setattr(schema, "decode", None)
+    assert [len(schema.image_of(payload)) for payload in payloads] == LENGTHS
+
+
+def test_a_key_that_looks_like_the_image_is_not_taken_for_it():
+    inner = schema.encode(schema.Example(b"k", 1, b"other"))
+    assert schema.image_of(schema.encode(schema.Example(inner, 1, b"pixels"))) == b"pixels"
+
+
 def test_bytes_of_the_format_are_pinned():
     # A change of these bytes is a new format version: sets built before could not be resumed.
     example = schema.Example(key=b"k", label=1, image=b"abc")

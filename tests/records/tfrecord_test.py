@@ -30,13 +30,13 @@ def test_tensorflow_reads_it(tmp_path):
 def test_payload_at_an_offset():
     found = []
     for (offset, _), payload in zip(tfrecord.scan(SHARD), PAYLOADS, strict=True):
-        found.append(tfrecord.payload_at(SHARD, offset, tfrecord.checksum(payload)))
+        found.append(tfrecord.payload_at(SHARD, offset, len(payload), tfrecord.checksum(payload)))
     assert found == PAYLOADS
 
 
 def test_another_record_does_not_pass_for_the_one_wanted():
     with pytest.raises(tfrecord.DamagedRecordError, match="another record stands there"):
-        tfrecord.payload_at(SHARD, 0, tfrecord.checksum(PAYLOADS[1]))
+        tfrecord.payload_at(SHARD, 0, len(PAYLOADS[1]), tfrecord.checksum(PAYLOADS[1]))
 
 
 def test_every_flipped_bit_is_seen():
@@ -67,4 +67,4 @@ def test_a_hostile_length_is_refused():
         header = length.to_bytes(8, "little")
         hostile[:12] = header + tfrecord.checksum(header).to_bytes(4, "little")
         with pytest.raises(tfrecord.DamagedRecordError, match=f"claims {length} bytes"):
-            tfrecord.payload_at(bytes(hostile), 0, 0)
+            tfrecord.payload_at(bytes(hostile), 0, 100, 0)

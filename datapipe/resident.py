@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import mmap
 import os
 
 import numpy as np
@@ -19,7 +18,7 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes over only memory that is so aligned
 # Positions that are planned in one call, which costs 0.2 ms however few they are: with a call for
 # each batch of 256, reading takes 1.3 times as long (2 cores).
 _PLANNED = 8192
-_PART_ROWS = 1024  # of a shard, loaded by one thread at a time
+_PART_BYTES = 8 << 20  # of pixels, loaded by one thread at a time
 
 
 class MemoryBudgetError(RuntimeError):
@@ -189,11 +188,12 @@ def _read_all(
     off = None if show_progress else True  # None: off where standard error is no terminal
     bar = tqdm(total=info.count, desc=f"loading {split}", unit=" rows", disable=off)
     with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        at_once = max(1, _PART_BYTES // record_set.manifest.image_bytes)
         jobs, start = [], 0
         for shard in info.shards:
             end = start + shard.records
-            for first in range(start, end, _PART_ROWS):
-                rows = range(first, min(first + _PART_ROWS, end))
+            for first in range(start, end, at_once):
+                rows = range(first, min(first + at_once, end))
                 path = record_set.path(shard)
                 jobs.append(pool.submit(_read_rows, path, rows, index, pixels, encoding))
             start = end
@@ -208,21 +208,21 @@ def _read_all(
 def _read_rows(path: str, rows: range, index: Index, pixels: np.ndarray, encoding: str) -> int:
     """Decodes the images of some rows of one shard; returns how many."""
     part = slice(rows.start, rows.stop)
-    columns = (index.offset[part], index.length[part], index.checksum[part])
+    offsets, lengths = index.offset[part], index.length[part]
+    columns = (offsets - offsets[0], lengths, index.checksum[part])
     records = zip(rows, pixels[part], *(column.tolist() for column in columns), strict=True)
-    with (
-        open(path, "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        for row, out, offset, length, checksum in records:
-            try:
-                payload = tfrecord.payload_at(data, offset, length, checksum)
-                _decode(payload, encoding, out)
-            except ValueError as error:  # a damaged record or image
-                raise tfrecord.DamagedRecordError(
-                    f"{path}, row {row}, key {index.key(row)!r}: {error};"
-                    f" python -m records.inspect_main verify --records={os.path.dirname(path)}"
-                ) from None
+    with open(path, "rb") as file:
+        file.seek(int(offsets[0]))
+        data = file.read(int(lengths.sum()) + len(rows) * tfrecord.FRAME_BYTES)
+    for row, out, offset, length, checksum in records:
+        try:
+            payload = tfrecord.payload_at(data, offset, length, checksum)
+            _decode(payload, encoding, out)
+        except ValueError as error:  # a damaged record or image
+            raise tfrecord.DamagedRecordError(
+                f"{path}, row {row}, key {index.key(row)!r}: {error};"
+                f" python -m records.inspect_main verify --records={os.path.dirname(path)}"
+            ) from None
     return len(rows)
 
 

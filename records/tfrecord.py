@@ -54,11 +54,11 @@ def framed_checksum(record: bytes) -> int:
     return _FOOTER.unpack_from(record, len(record) - _FOOTER.size)[0]
 
 
-def payload_at(shard: bytes | mmap.mmap, offset: int, length: int, expected: int) -> bytes:
+def payload_at(data: bytes, offset: int, length: int, expected: int) -> bytes:
     """Returns the payload of the record that begins at `offset`.
 
     Args:
-        shard: the bytes of the file.
+        data: bytes of a file.
         offset: where the record begins.
         length: bytes that the payload must have.
         expected: the checksum that it must have.
@@ -68,14 +68,14 @@ def payload_at(shard: bytes | mmap.mmap, offset: int, length: int, expected: int
     """
     start = offset + HEADER_BYTES
     end = start + length
-    payload = shard[start:end]
+    payload = data[start:end]
     if (
         checksum(payload) == expected
-        and shard[offset:start] == _header(length)
-        and shard[end : end + _FOOTER.size] == _FOOTER.pack(expected)
+        and data[offset:start] == _header(length)
+        and data[end : end + _FOOTER.size] == _FOOTER.pack(expected)
     ):
         return payload
-    result = _read(memoryview(shard), offset)
+    result = _read(memoryview(data), offset)
     if isinstance(result, Damage):
         raise DamagedRecordError(result.reason)
     raise DamagedRecordError("another record stands there than was written")

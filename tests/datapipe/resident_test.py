@@ -15,11 +15,13 @@ def records(tmp_path_factory):
     return fakes.built(tmp_path_factory.mktemp("set"), {"a": 250, "b": 150})
 
 
-def test_rows_are_the_records(records):
+@pytest.mark.parametrize("part_bytes", [1, 7 * 16 * 16 * 3, 8 << 20])
+def test_rows_are_the_records(records, monkeypatch, part_bytes):
+    monkeypatch.setattr(resident, "_PART_BYTES", part_bytes)
     rows = resident.load(records, "train", show_progress=False)
     index = records.index("train")
     assert len(rows) == len(index) == 240
-    for row in (0, 1, 120, 239):
+    for row in range(240):
         np.testing.assert_array_equal(rows.images[row], records.pixels("train", row))
     np.testing.assert_array_equal(rows.labels, index.label)
 

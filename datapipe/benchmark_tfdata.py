@@ -59,7 +59,9 @@ def tutorial_balanced(
     return _changed_and_batched(ds, shards, options)
 
 
-def expert(shards: Shards, options: AugmentOptions | None) -> tf.data.Dataset:
+def expert(
+    shards: Shards, options: AugmentOptions | None, *, buffer: int = _BUFFER
+) -> tf.data.Dataset:
     """Returns the best `tf.data` pipeline over the same shards that we can write.
 
     Shards in shuffled order and several at once, serialized records in the shuffle buffer, and
@@ -68,6 +70,7 @@ def expert(shards: Shards, options: AugmentOptions | None) -> tf.data.Dataset:
     Args:
         shards: what is read.
         options: how images are moved; None leaves the stored pixels as they are.
+        buffer: examples that are shuffled among each other.
     """
     size, batch_size = shards.image_size, shards.batch_size
 
@@ -85,7 +88,7 @@ def expert(shards: Shards, options: AugmentOptions | None) -> tf.data.Dataset:
         cycle_length=8,
         num_parallel_calls=_AUTO,
     )
-    ds = ds.unbatch().shuffle(_BUFFER).batch(batch_size, drop_remainder=True)
+    ds = ds.unbatch().shuffle(buffer).batch(batch_size, drop_remainder=True)
     ds = ds.map(batch, num_parallel_calls=_AUTO).prefetch(_AUTO)
     return _in_any_order(ds)
 

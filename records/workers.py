@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -123,8 +123,10 @@ class Crew:
         context: Any = multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
         forked = method == "fork"
+        if not forked:
+            resource_tracker.ensure_running()  # starting it would let interrupts in
         process = context.Process(target=_serve, args=(theirs, os.getpid(), forked), daemon=True)
-        with _interrupts_ignored():  # inherited: the parent decides what Ctrl-C means
+        with _interrupts_held_back():  # the parent decides what Ctrl-C means
             process.start()
         theirs.close()  # so that its death closes the pipe
         self._processes[ours] = process
@@ -167,15 +169,13 @@ def _bar(total: int, title: str, unit: str, show_progress: bool) -> tqdm:
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may say what a signal does, and only it gets Ctrl-C
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _interrupts_held_back() -> Iterator[None]:
+    """Blocks Ctrl-C: a process that is started meanwhile never gets it, this one gets it after."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _serve(pipe: Any, parent: int, forked: bool) -> None:

@@ -192,7 +192,7 @@ def test_a_slow_step_is_found():
     assert rates["training"].waiting < 0.75
 
 
-@pytest.mark.parametrize(("of_input", "of_step"), [(4, 1), (1, 4)])
+@pytest.mark.parametrize(("of_input", "of_step"), [(8, 1), (1, 8)])
 def test_the_factor_is_that_of_the_labour(of_input, of_step):
     def ticks():
         ds = tf.data.Dataset.range(1 << 40).map(lambda _: labour(LONG * of_input))
@@ -202,7 +202,8 @@ def test_the_factor_is_that_of_the_labour(of_input, of_step):
     stages = [Stage("input", ticks, 1), Stage("step", lambda: itertools.repeat(0), 1, step)]
     rates = measured(stages)
     factor = rates["input"].over(rates["step"])
-    assert factor == pytest.approx(of_step / of_input, rel=0.5)
+    # On a machine with other work one of the two may get twice the time of the other.
+    assert of_step / of_input / 4 < factor < of_step / of_input * 4
 
 
 @pytest.fixture(scope="module")

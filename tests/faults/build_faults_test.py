@@ -34,6 +34,7 @@ def start(source, output, *more, **environment):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell may ignore it
         env={**os.environ, **environment},
     )
 
@@ -270,11 +271,44 @@ def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path)
         os.sched_yield()
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors == "build_main.py: error: stopped; the same command goes on\n"
     assert not output.exists()
     assert go_on(larger, output, size=300, encoding="png").resumed[0] >= 1
     assert audit.verify(str(output)) == []
+
+
+INTERRUPTED = """
+import os, signal
+from records import workers
+def start():
+    with workers.Crew(2) as crew:
+        for process in crew._processes.values():
+            os.kill(process.pid, signal.SIGINT)
+        done = crew.run(
+            absolute, [-1, -2, -3], total=3, title="", unit="", show_progress=False
+        )
+        print(sorted(done))
+    with workers._interrupts_held_back():
+        os.kill(os.getpid(), signal.SIGINT)
+        print("held back")
+    print("lost")
+def absolute(item, advance):
+    return abs(item)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    start()
+except KeyboardInterrupt:
+    print("delivered")
+"""
+
+
+def test_ctrl_c_while_a_worker_starts_is_not_lost():
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], cwd=fakes.ROOT, capture_output=True, text=True
+    )
+    results = "[(0, 1), (1, 2), (2, 3)]"
+    assert done.stdout.splitlines() == [results, "held back", "delivered"], done.stderr
 
 
 def test_a_limit_on_file_size_is_an_error_and_the_next_build_equal(small, whole, tmp_path):

@@ -149,7 +149,7 @@ def read(stage: Stage) -> list[System]:
     return [
         *copies,
         *read_in_memory(memory),
-        System(f"numpy.take, {num_threads()} threads, memory reused", by_threads),
+        System(f"numpy.take, {num_threads()} threads", by_threads),
         System("expert tf.data", _again(lambda: _images(tfdata.expert(stage.shards, None)))),
         System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(stage.shards, None)))),
     ]
@@ -241,7 +241,7 @@ def stream(stage: Stage) -> list[System]:
     return [
         System(OURS, _again(lambda: _ours_read(rows, stage.plan("natural")))),
         System("expert tf.data", _again(lambda: _images(tfdata.expert(stage.shards, None)))),
-        System("expert tf.data, mixing as many rows", _again(as_mixed)),
+        System("expert tf.data, same mixing", _again(as_mixed)),
         System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(stage.shards, None)))),
     ]
 

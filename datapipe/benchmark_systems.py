@@ -136,20 +136,19 @@ class Stage:
 def read(stage: Stage) -> list[System]:
     """Returns ways to get shuffled batches of stored pixels, and nothing beside them."""
     memory, batch_size = stage.in_memory("natural"), stage.batch_size
+    most = num_threads()
     copies = [
         System(
-            f"memcpy, {threads} thread{'s' * (threads > 1)}",
+            f"memcpy, {_threads(threads)}",
             functools.partial(arrays.copied, memory.pixels, batch_size, threads),
         )
-        for threads in sorted({1, num_threads()})
+        for threads in sorted({1, most})
     ]
-    by_threads = functools.partial(
-        arrays.taken_by_threads, memory.pixels, memory.order, num_threads()
-    )
+    by_threads = functools.partial(arrays.taken_by_threads, memory.pixels, memory.order, most)
     return [
         *copies,
         *read_in_memory(memory),
-        System(f"numpy.take, {num_threads()} threads", by_threads),
+        System(f"numpy.take, {_threads(most)}", by_threads),
         System("expert tf.data", _again(lambda: _images(tfdata.expert(stage.shards, None)))),
         System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(stage.shards, None)))),
     ]
@@ -310,6 +309,10 @@ def _again(make: Callable[[], tf.data.Dataset]) -> Callable[[], Iterator[Any]]:
 def _images(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Returns the images alone: each tensor of a batch costs Python some 50 us."""
     return batches.map(lambda image, label: image)
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'s' * (number > 1)}"
 
 
 def _where(module: str, system: System) -> list[System]:

@@ -173,8 +173,8 @@ def read_jpeg(stage: Stage) -> list[System]:
     batches, plan = stage.num_batches, stage.plan("natural")
     memory = resident.allocate(stage.records, stage.split)
 
-    def ours(memory: np.ndarray | None) -> Iterator[Any]:
-        return iter(_ours_read(_ours_loaded(stage.records, stage.split, memory), plan))
+    def ours(into: np.ndarray | None) -> Iterator[Any]:
+        return iter(_ours_read(_ours_loaded(stage.records, stage.split, into), plan))
 
     def by_cv2() -> Iterator[Any]:
         size = stage.shards.image_size

@@ -120,8 +120,10 @@ def load(
         DamagedRecordError: if a record is not as written, with shard, row and key.
         MemoryBudgetError: if the rows need more memory than is free.
         ManifestError: if there is no such split or it has no rows.
+        ValueError: if the memory is not made for such rows.
     """
     pixels = allocate(record_set, split) if memory is None else memory
+    _check_memory(record_set, split, pixels)
     index = record_set.index(split)
     _read_all(record_set, split, index, pixels, show_progress)
     with tf.device("CPU:0"):
@@ -148,6 +150,17 @@ def allocate(record_set: RecordSet, split: str) -> np.ndarray:
     raw = np.empty(needed + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + needed].reshape(rows, size, size, schema.CHANNELS)
+
+
+def _check_memory(record_set: RecordSet, split: str, memory: np.ndarray) -> None:
+    size = record_set.manifest.image_size
+    shape = (record_set.manifest.split(split).count, size, size, schema.CHANNELS)
+    aligned = memory.flags.c_contiguous and memory.ctypes.data % _ALIGNMENT == 0
+    if (memory.shape, memory.dtype, aligned) != (shape, np.uint8, True):
+        raise ValueError(
+            f"memory for {split!r} must be uint8 {list(shape)} as `allocate` makes it, got"
+            f" {memory.dtype} {list(memory.shape)}{'' if aligned else ', not aligned'}"
+        )
 
 
 def needed_bytes(record_set: RecordSet, split: str) -> int:

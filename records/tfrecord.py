@@ -58,7 +58,7 @@ def payload_at(data: bytes, offset: int, length: int, expected: int) -> bytes:
     """Returns the payload of the record that begins at `offset`.
 
     Args:
-        data: bytes of a file.
+        data: bytes of a file, or of a part of it that holds the record.
         offset: where the record begins.
         length: bytes that the payload must have.
         expected: the checksum that it must have.
@@ -101,15 +101,13 @@ def scan(shard: Buffer, start: int = 0) -> Iterator[tuple[int, bytes | Damage]]:
 
 def _read(view: memoryview, offset: int) -> bytes | Damage:
     if offset + HEADER_BYTES > len(view):
-        return Damage(offset, 0, f"cut inside the header at byte {len(view)}")
+        return Damage(offset, 0, f"cut inside the header, {len(view) - offset} bytes are there")
     length, _ = _HEADER.unpack_from(view, offset)
     if view[offset : offset + HEADER_BYTES] != _header(length):
         return Damage(offset, 0, "the checksum of the length differs")
     start = offset + HEADER_BYTES
     if start + length + _FOOTER.size > len(view):
-        return Damage(
-            offset, 0, f"claims {length} bytes but the file ends after {len(view) - start}"
-        )
+        return Damage(offset, 0, f"claims {length} bytes but {len(view) - start} are there")
     payload = bytes(view[start : start + length])
     if checksum(payload) != _FOOTER.unpack_from(view, start + length)[0]:
         return Damage(offset, length, "the checksum of the payload differs")

@@ -78,6 +78,15 @@ def test_the_memory_is_handed_over_and_not_copied(tmp_path):
     assert (rows.images[3].numpy() == 77).all()
 
 
+@pytest.mark.parametrize(
+    "wrong", [lambda m: m[1:], lambda m: m.view(np.int8), lambda m: m.copy("F")]
+)
+def test_memory_that_does_not_fit_is_refused(records, wrong):
+    memory = wrong(resident.allocate(records, "train"))
+    with pytest.raises(ValueError, match=r"memory for 'train' must be uint8 \[240, 16, 16, 3\]"):
+        resident.load(records, "train", memory=memory, show_progress=False)
+
+
 def test_too_many_rows_are_refused_with_advice(monkeypatch, records):
     monkeypatch.setattr(resident, "free_memory", lambda: 1000)
     with pytest.raises(

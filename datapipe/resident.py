@@ -16,7 +16,7 @@ from records.record_set import RecordSet
 
 _ALIGNMENT = 64  # bytes; TensorFlow takes over only memory that is so aligned
 # Positions that are planned in one call, which costs 0.2 ms however few they are: with a call for
-# each batch of 256, reading takes 1.3 times as long (2 cores).
+# each batch of 256, reading takes 1.1 times as long (2 cores).
 _PLANNED = 8192
 _PART_BYTES = 8 << 20  # of pixels, loaded by one thread at a time
 

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import math
 import os
 
 import numpy as np
@@ -122,8 +123,9 @@ def load(
         ManifestError: if there is no such split or it has no rows.
         ValueError: if the memory is not made for such rows.
     """
+    if memory is not None:
+        _check_memory(memory, _shape(record_set, split))
     pixels = allocate(record_set, split) if memory is None else memory
-    _check_memory(record_set, split, pixels)
     index = record_set.index(split)
     _read_all(record_set, split, index, pixels, show_progress)
     with tf.device("CPU:0"):
@@ -140,26 +142,29 @@ def allocate(record_set: RecordSet, split: str) -> np.ndarray:
         ManifestError: if there is no such split or it has no rows.
     """
     needed, free = needed_bytes(record_set, split), free_memory()
-    rows, size = record_set.manifest.split(split).count, record_set.manifest.image_size
+    shape = _shape(record_set, split)
     if needed > free:
         raise MemoryBudgetError(
-            f"{rows:,} rows of {split!r} need {needed / 1e9:,.2f} GB of memory and"
+            f"{shape[0]:,} rows of {split!r} need {needed / 1e9:,.2f} GB of memory and"
             f" {free / 1e9:,.2f} GB are free; stream them (--residency=stream), or build the"
             " records with a smaller --image_size"
         )
     raw = np.empty(needed + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + needed].reshape(rows, size, size, schema.CHANNELS)
+    return raw[start : start + needed].reshape(shape)
 
 
-def _check_memory(record_set: RecordSet, split: str, memory: np.ndarray) -> None:
-    size = record_set.manifest.image_size
-    shape = (record_set.manifest.split(split).count, size, size, schema.CHANNELS)
+def _shape(record_set: RecordSet, split: str) -> tuple[int, int, int, int]:
+    info = record_set.manifest
+    return (info.split(split).count, info.image_size, info.image_size, schema.CHANNELS)
+
+
+def _check_memory(memory: np.ndarray, shape: tuple[int, ...]) -> None:
     aligned = memory.flags.c_contiguous and memory.ctypes.data % _ALIGNMENT == 0
     if (memory.shape, memory.dtype, aligned) != (shape, np.uint8, True):
         raise ValueError(
-            f"memory for {split!r} must be uint8 {list(shape)} as `allocate` makes it, got"
-            f" {memory.dtype} {list(memory.shape)}{'' if aligned else ', not aligned'}"
+            f"memory must be uint8 {list(shape)} as `allocate` makes it, got {memory.dtype}"
+            f" {list(memory.shape)}{'' if aligned else ', not aligned'}"
         )
 
 
@@ -172,7 +177,7 @@ def needed_bytes(record_set: RecordSet, split: str) -> int:
     info = record_set.manifest.split(split)
     if info.count == 0:
         raise manifest.ManifestError(f"split {split!r} of {record_set.folder} has no rows")
-    return info.count * record_set.manifest.image_size**2 * schema.CHANNELS
+    return math.prod(_shape(record_set, split))
 
 
 def free_memory() -> int:

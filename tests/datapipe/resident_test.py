@@ -83,7 +83,7 @@ def test_the_memory_is_handed_over_and_not_copied(tmp_path):
 )
 def test_memory_that_does_not_fit_is_refused(records, wrong):
     memory = wrong(resident.allocate(records, "train"))
-    with pytest.raises(ValueError, match=r"memory for 'train' must be uint8 \[240, 16, 16, 3\]"):
+    with pytest.raises(ValueError, match=r"memory must be uint8 \[240, 16, 16, 3\]"):
         resident.load(records, "train", memory=memory, show_progress=False)
 
 

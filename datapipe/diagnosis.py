@@ -28,7 +28,6 @@ REMEDIES = {
     "gather": "give it more cores, or build the records with a smaller --image_size",
     "to float32": "give it more cores, or build the records with a smaller --image_size",
     "augmentation": "augment less, or give it more cores",
-    "transfer": "build the records with a smaller --image_size",
     "handing a batch over": "use a bigger --batch_size, which hands over less often",
 }
 

@@ -6,7 +6,7 @@ where it is computed is for the caller to say; `doctor` says how stages are meas
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from records.backend import tf
 from records.record_set import RecordSet
 
 INPUT, STEP, BOTH = "whole input", "model step, batch ready", "training, both together"
-_TRANSFER, _IN_STEP = "transfer", "images, within the step"
+_TRANSFER, _IN_STEP = "transfer, within the step", "images, within the step"
 _LARGER = 4  # times the batch that is tried
 _LONG_STEP = 0.1  # seconds; what is fixed is a few milliseconds, so of a longer step too little
 
@@ -61,7 +61,6 @@ class Bench:
         records: the record set.
         split: of it, the one to train on.
         plan: makes the sampling plan for a size of batch.
-        placed: brings the batches of a dataset to where the step is computed.
         computed: makes of a function of a batch one that is computed there.
         step: makes the training step of a setup, given what makes the images within it, if
             anything does; None without a model.
@@ -74,7 +73,6 @@ class Bench:
     records: RecordSet
     split: str
     plan: Callable[[int], SamplingPlan]
-    placed: Callable[[tf.data.Dataset], Iterable[Any]]
     computed: Callable[[Work], Work]
     step: Callable[[Setup, Images | None], Work] | None = None
     any_precision: bool = True
@@ -83,7 +81,7 @@ class Bench:
     input_range: str = "0..1"
 
     def input_stage(self, setup: Setup, name: str) -> doctor.Stage:
-        """Returns the stage of the whole input, up to the device."""
+        """Returns the stage of the whole input."""
         dataset = pipeline.training_dataset(
             setup.rows,
             setup.plan,
@@ -92,8 +90,8 @@ class Bench:
             input_range=self.input_range,
             images_later=setup.images_later,
         )
-        placed, period = self.placed(dataset), doctor.period_of(setup.rows, setup.plan)
-        return doctor.Stage(name, lambda: iter(placed), setup.plan.batch_size, period=period)
+        period = doctor.period_of(setup.rows, setup.plan)
+        return doctor.Stage(name, lambda: iter(dataset), setup.plan.batch_size, period=period)
 
     def step_stage(self, setup: Setup, name: str, batch: Batch) -> doctor.Stage:
         """Returns the stage of training on one batch again and again.
@@ -171,13 +169,13 @@ def measure(
         input_range=bench.input_range,
         images_later=setup.images_later,
     )
-    if bench.gpus and not setup.images_later:
-        parts.append(_transfer(setup.plan.batch_size, setup.rows.image_size))
     wholes = list(of.values())
     if STEP in of:
         wholes.append(dataclasses.replace(of[INPUT], name=BOTH, work=of[STEP].work))
         if setup.images_later:
             wholes.insert(1, _images_in_step(bench, setup, of[STEP]))
+        elif bench.gpus:
+            wholes.insert(1, _transfer(setup.plan.batch_size, setup.rows.image_size))
     rates = doctor.measured([*parts, *wholes], timing)
     return Measured(
         rates, doctor.seconds_of_stages({part.name: rates[part.name] for part in parts})

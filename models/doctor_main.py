@@ -12,7 +12,7 @@ training. --model names a network, a .keras file that takes such images, or `non
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import flags
@@ -129,9 +129,6 @@ def _bench(
     """
     model, taken = _model(opened.manifest)
 
-    def placed(dataset: tf.data.Dataset) -> Iterable[Any]:
-        return strategy.distribute_datasets_from_function(lambda _: dataset)
-
     def computed(work: trials.Work) -> trials.Work:
         return tf.function(lambda batch: strategy.run(work, args=(batch,)))
 
@@ -139,7 +136,6 @@ def _bench(
         records=opened,
         split=_SPLIT.value,
         plan=lambda batch_size: _plan(opened, batch_size),
-        placed=placed,
         computed=computed,
         step=_step_of(model, strategy) if model else None,
         any_precision=not _is_file(_MODEL.value),

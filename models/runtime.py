@@ -1,6 +1,8 @@
 """What is set once for the whole process: devices, precision, seeds, the distribution strategy."""
 
 import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from records.backend import keras, tf
 
@@ -58,11 +60,33 @@ def configure(*, strategy: str, precision: str, seed: int, cpu_devices: int = 1)
     kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     devices = [device.name for device in tf.config.list_logical_devices(kind)]
     if strategy == "one":
-        chosen = tf.distribute.OneDeviceStrategy(devices[0])
+        chosen = tf.distribute.get_strategy()
     else:
         chosen = tf.distribute.MirroredStrategy(devices)
     return Runtime(
         chosen,
         precision,
         f"{strategy}, {chosen.num_replicas_in_sync} x {kind}, {precision}",
+    )
+
+
+def distributed(
+    strategy: tf.distribute.Strategy, dataset: Callable[[int, int, int], tf.data.Dataset]
+) -> Iterable[Any]:
+    """Returns the batches of all replicas, each read from a dataset of its own.
+
+    TensorFlow's default, one dataset whose batches are dealt out to the devices, now and then ends
+    the process with a segmentation fault when an iterator goes while it is being filled (2.21).
+
+    Args:
+        strategy: of `configure`.
+        dataset: makes the batches of input process r of R, in so many pieces a step: a function of
+            (r, R, pieces).
+    """
+    options = tf.distribute.InputOptions(
+        experimental_fetch_to_device=False,
+        experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
+    )
+    return strategy.distribute_datasets_from_function(
+        lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines, 1), options
     )

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models import addons, input_range, metrics
+from models import addons, input_range, metrics, runtime
 from records import files
 from records.backend import keras, tf
 
@@ -175,13 +175,7 @@ def fit(
     )
     epochs = _Epochs(model, validate, options, data, run_dir, show_progress)
     fitted.fit(
-        strategy.distribute_datasets_from_function(
-            lambda context: data.dataset(
-                context.input_pipeline_id,
-                context.num_input_pipelines,
-                context.num_replicas_in_sync // context.num_input_pipelines,
-            ).map(keras_batch)
-        ),
+        runtime.distributed(strategy, lambda *slice_of: data.dataset(*slice_of).map(keras_batch)),
         steps_per_epoch=data.steps_per_epoch,
         epochs=options.epochs,
         callbacks=[epochs],

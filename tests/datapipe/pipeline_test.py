@@ -234,11 +234,11 @@ with how.strategy.scope():
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
                      options.Target("balanced"), seed=5, batch_size=12)
 later, photo = residency == "device", options.PRESETS["photo"]
-dataset = how.strategy.distribute_datasets_from_function(
-    lambda context: pipeline.training_dataset(
-        rows, plan, photo, images_later=later, replica=context.input_pipeline_id,
-        num_replicas=context.num_input_pipelines,
-        pieces=context.num_replicas_in_sync // context.num_input_pipelines))
+dataset = runtime.distributed(
+    how.strategy,
+    lambda replica, num_replicas, pieces: pipeline.training_dataset(
+        rows, plan, photo, images_later=later, replica=replica, num_replicas=num_replicas,
+        pieces=pieces))
 make = pipeline.image_maker(rows, plan, photo)
 def step(batch):
     image = make(batch["row"], batch["numbers"]) if later else batch["image"]
@@ -297,11 +297,10 @@ with how.strategy.scope():
                               layers.BatchNormalization(), layers.Flatten(), layers.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, weighted_metrics=["accuracy"])
-data = how.strategy.distribute_datasets_from_function(
-    lambda context: pipeline.evaluation_dataset(
-        rows, batch_size=4, replica=context.input_pipeline_id,
-        num_replicas=context.num_input_pipelines,
-        pieces=context.num_replicas_in_sync // context.num_input_pipelines,
+data = runtime.distributed(
+    how.strategy,
+    lambda replica, num_replicas, pieces: pipeline.evaluation_dataset(
+        rows, batch_size=4, replica=replica, num_replicas=num_replicas, pieces=pieces,
     ).map(lambda batch: (batch["image"], batch["label"], batch["weight"])))
 before = model.evaluate(data, steps=3, verbose=0)
 model.fit(data, steps_per_epoch=3, verbose=0)

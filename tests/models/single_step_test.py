@@ -4,7 +4,7 @@ import pytest
 from models import single_step, training
 from records.backend import keras, tf
 
-STRATEGY = tf.distribute.OneDeviceStrategy("CPU:0")
+STRATEGY = tf.distribute.get_strategy()
 OPTIONS = training.TrainOptions(optimizer="sgd", schedule="constant", learning_rate=0.1)
 IMAGES = np.random.default_rng(0).random((8, 4, 4, 3), np.float32)
 LABELS = np.arange(8, dtype=np.int32) % 2

@@ -28,7 +28,7 @@ def rows(records):
 
 def fit(records, rows, run_dir, train=FAST, change=lambda batch: batch):
     keras.utils.set_random_seed(0)
-    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    strategy = tf.distribute.get_strategy()
     target = options.Target("balanced")
     labels, names = records.index("train").label, records.manifest.class_names
     plan = sampling.plan(labels, names, target, seed=0, batch_size=18)

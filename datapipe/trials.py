@@ -7,7 +7,6 @@ where it is computed is for the caller to say; `doctor` says how stages are meas
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import numpy as np
 

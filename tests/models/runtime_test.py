@@ -35,7 +35,7 @@ print(how.description, [part.numpy().tolist() for part in parts])
     ],
 )
 def test_replicas_read_datasets_of_their_own(strategy, replicas, said):
-    # Without the iterator over many devices: TensorFlow crashed in it once in 10,000 iterators.
+    # Without the iterator over many devices, in which TensorFlow now and then crashes.
     done = subprocess.run(
         [sys.executable, "-c", DRAWN, strategy, str(replicas)],
         cwd=fakes.ROOT,

@@ -72,8 +72,7 @@ class Input:
     """What `fit` trains on.
 
     Attributes:
-        dataset: makes the batches of input process r of R, in as many pieces per step as that
-            process feeds replicas: a function of (r, R, pieces).
+        dataset: makes the batches of replica r of R: a function of (r, R).
         steps_per_epoch: global batches in an epoch.
         batch_size: the global batch.
         input_range: of the images, as in `input_range.RANGES`.
@@ -81,7 +80,7 @@ class Input:
             `numbers` inside the training step.
     """
 
-    dataset: Callable[[int, int, int], tf.data.Dataset]
+    dataset: Callable[[int, int], tf.data.Dataset]
     steps_per_epoch: int
     batch_size: int
     input_range: str = "0..1"
@@ -102,7 +101,7 @@ class CrossEntropy(keras.losses.Loss):
         """Returns the loss of each row, float32 [n]."""
         classes = y_pred.shape[-1]
         wanted = tf.cast(y_true, tf.float32)
-        if not _is_distribution(y_true):
+        if not _is_distribution(y_true, classes):
             wanted = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
         wanted = wanted * (1 - self._label_smoothing) + self._label_smoothing / classes
         return tf.nn.softmax_cross_entropy_with_logits(wanted, tf.cast(y_pred, tf.float32))
@@ -110,12 +109,14 @@ class CrossEntropy(keras.losses.Loss):
 
 def accuracy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
     """Returns 1 for each row whose most probable class is its (largest) label; float32 [n]."""
-    wanted = tf.argmax(y_true, 1) if _is_distribution(y_true) else tf.reshape(y_true, [-1])
+    mixed = _is_distribution(y_true, y_pred.shape[-1])
+    wanted = tf.argmax(y_true, 1) if mixed else tf.reshape(y_true, [-1])
     return tf.cast(tf.cast(wanted, tf.int64) == tf.argmax(y_pred, 1), tf.float32)
 
 
-def _is_distribution(labels: tf.Tensor) -> bool:
-    return labels.dtype.is_floating
+def _is_distribution(labels: tf.Tensor, classes: int) -> bool:
+    # By the shape: Keras gives metrics all labels as floats, and [n] as [n, 1].
+    return labels.shape.rank == 2 and labels.shape[-1] == classes
 
 
 class _MakesImages(keras.Model):

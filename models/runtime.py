@@ -71,7 +71,7 @@ def configure(*, strategy: str, precision: str, seed: int, cpu_devices: int = 1)
 
 
 def distributed(
-    strategy: tf.distribute.Strategy, dataset: Callable[[int, int, int], tf.data.Dataset]
+    strategy: tf.distribute.Strategy, dataset: Callable[[int, int], tf.data.Dataset]
 ) -> Iterable[Any]:
     """Returns the batches of all replicas, each read from a dataset of its own.
 
@@ -80,13 +80,12 @@ def distributed(
 
     Args:
         strategy: of `configure`.
-        dataset: makes the batches of input process r of R, in so many pieces a step: a function of
-            (r, R, pieces).
+        dataset: makes the batches of replica r of R: a function of (r, R).
     """
     options = tf.distribute.InputOptions(
         experimental_fetch_to_device=False,
         experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA,
     )
     return strategy.distribute_datasets_from_function(
-        lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines, 1), options
+        lambda context: dataset(context.input_pipeline_id, context.num_input_pipelines), options
     )

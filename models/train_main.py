@@ -194,7 +194,7 @@ def _input(
 ) -> training.Input:
     rows, on_device = opened.rows, opened.residency == "device"
 
-    def dataset(replica: int, num_replicas: int, pieces: int) -> tf.data.Dataset:
+    def dataset(replica: int, num_replicas: int) -> tf.data.Dataset:
         return pipeline.training_dataset(
             rows,
             plan,
@@ -204,10 +204,9 @@ def _input(
             images_later=on_device,
             replica=replica,
             num_replicas=num_replicas,
-            pieces=pieces,
         )
 
-    dataset(0, 1, how.num_replicas)  # what does not fit is refused here, not within the training
+    dataset(0, how.num_replicas)  # what does not fit is refused here, not within the training
     images = pipeline.image_maker(rows, plan, augment, input_range=zoo.INPUT_RANGE)
     return training.Input(
         dataset=dataset,

@@ -236,9 +236,8 @@ plan = sampling.plan(records.index("train").label, records.manifest.class_names,
 later, photo = residency == "device", options.PRESETS["photo"]
 dataset = runtime.distributed(
     how.strategy,
-    lambda replica, num_replicas, pieces: pipeline.training_dataset(
-        rows, plan, photo, images_later=later, replica=replica, num_replicas=num_replicas,
-        pieces=pieces))
+    lambda replica, num_replicas: pipeline.training_dataset(
+        rows, plan, photo, images_later=later, replica=replica, num_replicas=num_replicas))
 make = pipeline.image_maker(rows, plan, photo)
 def step(batch):
     image = make(batch["row"], batch["numbers"]) if later else batch["image"]
@@ -299,8 +298,8 @@ with how.strategy.scope():
     model.compile("sgd", loss, weighted_metrics=["accuracy"])
 data = runtime.distributed(
     how.strategy,
-    lambda replica, num_replicas, pieces: pipeline.evaluation_dataset(
-        rows, batch_size=4, replica=replica, num_replicas=num_replicas, pieces=pieces,
+    lambda replica, num_replicas: pipeline.evaluation_dataset(
+        rows, batch_size=4, replica=replica, num_replicas=num_replicas,
     ).map(lambda batch: (batch["image"], batch["label"], batch["weight"])))
 before = model.evaluate(data, steps=3, verbose=0)
 model.fit(data, steps_per_epoch=3, verbose=0)

@@ -16,8 +16,8 @@ multi_device_iterator_ops.OwnedMultiDeviceIterator = None
 strategy, replicas = sys.argv[1], int(sys.argv[2])
 how = runtime.configure(strategy=strategy, precision="float32", seed=0, cpu_devices=replicas)
 
-def dataset(replica, num_replicas, pieces):
-    assert (num_replicas, pieces) == (how.num_replicas, 1)
+def dataset(replica, num_replicas):
+    assert num_replicas == how.num_replicas
     return tf.data.Dataset.range(replica, 100, num_replicas).batch(2)
 
 batches = iter(runtime.distributed(how.strategy, dataset))

@@ -41,24 +41,31 @@ def open_rows(
         split: which of its splits.
         residency: `host` (decoded in memory), `device` (in the memory of each device of the current
             strategy), `stream` (read from disk in windows), or `auto`: `host` where the rows take
-            no more than 0.8 of the free memory, else `stream`.
+            no more than 0.8 of the free memory, else `stream`; always `host` for a view, because a
+            stream reads whole shards, and those of a view hold other rows as well.
         window_bytes: decoded pixels of a window, for `stream`.
         show_progress: whether to draw a bar while loading, on a terminal.
 
     Raises:
-        ValueError: if the residency is unknown.
+        ValueError: if the residency is unknown, or `stream` for a view.
         MemoryBudgetError: if the rows do not fit where they are wanted.
         DamagedRecordError: if a record that is loaded is not as written.
         ManifestError: if there is no such split or it has no rows.
     """
     if residency not in RESIDENCIES:
         raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}")
+    if residency == "stream" and record_set.is_view:
+        raise ValueError(
+            f"residency must be auto, host or device for a view such as a fold, got {residency!r}:"
+            " a stream reads whole shards, and these hold rows of other splits"
+        )
     needed, free = resident.needed_bytes(record_set, split), resident.free_memory()
     size, count = record_set.manifest.image_size, record_set.manifest.split(split).count
     what = f"{split}: {count:,} rows of {size}x{size} are {in_words(needed)} decoded"
     chosen = residency
     if residency == "auto":
-        chosen = "host" if needed + _LEAVE <= _SHARE * free else "stream"
+        fits = needed + _LEAVE <= _SHARE * free
+        chosen = "host" if fits or record_set.is_view else "stream"
     if chosen == "stream":
         rows = streaming.open_stream(record_set, split, window_bytes=window_bytes)
         why = "as asked" if residency == "stream" else f"{in_words(free)} of memory are free"

@@ -19,7 +19,7 @@ _ALIGNMENT = 64  # bytes; TensorFlow takes over only memory that is so aligned
 # Positions that are planned in one call, which costs 0.2 ms however few they are: with a call for
 # each batch of 256, reading takes 1.1 times as long (2 cores).
 _PLANNED = 8192
-_PART_BYTES = 8 << 20  # of pixels, loaded by one thread at a time
+_PART_BYTES = 8 << 20  # of pixels or of a file, whichever is more, loaded by a thread at a time
 
 
 class MemoryBudgetError(RuntimeError):
@@ -144,10 +144,10 @@ def allocate(record_set: RecordSet, split: str) -> np.ndarray:
     needed, free = needed_bytes(record_set, split), free_memory()
     shape = _shape(record_set, split)
     if needed > free:
+        stream = "" if record_set.is_view else "stream them (--residency=stream), or "
         raise MemoryBudgetError(
             f"{shape[0]:,} rows of {split!r} need {needed / 1e9:,.2f} GB of memory and"
-            f" {free / 1e9:,.2f} GB are free; stream them (--residency=stream), or build the"
-            " records with a smaller --image_size"
+            f" {free / 1e9:,.2f} GB are free; {stream}build the records with a smaller --image_size"
         )
     raw = np.empty(needed + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
@@ -206,10 +206,12 @@ def _read_all(
     off = None if show_progress else True  # None: off where standard error is no terminal
     bar = tqdm(total=info.count, desc=f"loading {split}", unit=" rows", disable=off)
     with bar, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        at_once = max(1, _PART_BYTES // record_set.manifest.image_bytes)
         jobs, start = [], 0
         for shard in info.shards:
             end = start + shard.records
+            # Of a view rows lie apart, and what lies between them is read with them.
+            apart = shard.bytes // max(1, shard.records)
+            at_once = max(1, _PART_BYTES // max(record_set.manifest.image_bytes, apart))
             for first in range(start, end, at_once):
                 rows = range(first, min(first + at_once, end))
                 path = record_set.path(shard)
@@ -227,11 +229,12 @@ def _read_rows(path: str, rows: range, index: Index, pixels: np.ndarray, encodin
     """Decodes the images of some rows of one shard; returns how many."""
     part = slice(rows.start, rows.stop)
     offsets, lengths = index.offset[part], index.length[part]
+    end = (offsets + lengths).max() + tfrecord.FRAME_BYTES
     columns = (offsets - offsets[0], lengths, index.checksum[part])
     records = zip(rows, pixels[part], *(column.tolist() for column in columns), strict=True)
     with open(path, "rb") as file:
         file.seek(int(offsets[0]))
-        data = file.read(int(lengths.sum()) + len(rows) * tfrecord.FRAME_BYTES)
+        data = file.read(int(end - offsets[0]))
     for row, out, offset, length, checksum in records:
         try:
             payload = tfrecord.payload_at(data, offset, length, checksum)

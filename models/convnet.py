@@ -6,6 +6,7 @@ a second as pooling after it. Dense 3x3 convolutions, no XLA: on two cores both 
 depthwise convolutions under XLA and bfloat16, were slower.
 """
 
+from models import blocks
 from records.backend import keras, tf
 
 layers = keras.layers
@@ -14,8 +15,15 @@ _STEM = 24
 _WIDTHS = (32, 64, 128)
 
 
-def build(num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
+def build(
+    num_classes: int, input_shape: tuple[int, int, int], *, dropout: float = 0.3
+) -> keras.Model:
     """Returns the network; 489,834 parameters for two classes.
+
+    Args:
+        num_classes: number of logits.
+        input_shape: height, width and channels of the images.
+        dropout: rate before the last layer.
 
     Input shape:
         float [batch, height, width, channels] in 0..1, at least 16 pixels each way.
@@ -24,34 +32,24 @@ def build(num_classes: int, input_shape: tuple[int, int, int]) -> keras.Model:
         float32 logits [batch, num_classes].
 
     Raises:
-        ValueError: if the images are smaller.
+        ValueError: if the images are smaller, or the rate is none.
     """
-    if min(input_shape[:2]) < 16:
-        raise ValueError(f"convnet takes images of at least 16 pixels, got {min(input_shape[:2])}")
+    blocks.check_size("convnet", input_shape, 16)
     inputs = keras.Input(input_shape)
-    x = layers.ReLU()(_conv(inputs, _STEM, strides=2))
-    for filters in _WIDTHS:
+    x = layers.ReLU()(_conv(inputs, _STEM, name="stem", strides=2))
+    for number, filters in enumerate(_WIDTHS, start=1):
         x = layers.MaxPooling2D()(x)
-        x = layers.ReLU()(_conv(x, filters))
-        x = layers.ReLU()(layers.Add()([x, _residual(x, filters)]))
-    x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dropout(0.3)(x)
-    logits = layers.Dense(num_classes, dtype="float32", name="logits")(x)
-    return keras.Model(inputs, logits, name="convnet")
+        x = layers.ReLU()(_conv(x, filters, name=f"stage{number}_widen"))
+        x = layers.ReLU()(layers.Add()([x, _residual(x, filters, name=f"stage{number}")]))
+    outputs = blocks.head(x, num_classes, kind="gap", dropout=dropout)
+    return keras.Model(inputs, outputs, name="convnet")
 
 
-def _residual(x: tf.Tensor, filters: int) -> tf.Tensor:
-    return _conv(layers.ReLU()(_conv(x, filters)), filters)
+def _residual(x: tf.Tensor, filters: int, *, name: str) -> tf.Tensor:
+    x = layers.ReLU()(_conv(x, filters, name=f"{name}_conv1"))
+    return _conv(x, filters, name=f"{name}_conv2")
 
 
-def _conv(x: tf.Tensor, filters: int, strides: int = 1) -> tf.Tensor:
+def _conv(x: tf.Tensor, filters: int, *, name: str, strides: int = 1) -> tf.Tensor:
     """Returns a dense 3x3 convolution, normalized; the very first also centres the input."""
-    x = layers.Conv2D(
-        filters,
-        3,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-    )(x)
-    return layers.BatchNormalization(momentum=0.9)(x)
+    return blocks.conv(x, filters, 3, name=name, strides=strides, relu=False)

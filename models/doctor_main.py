@@ -29,7 +29,7 @@ from datapipe import (
     trials,
 )
 from datapipe.flag_values import checked
-from models import input_range, runs, runtime, single_step, training, zoo
+from models import input_range, optimizers, runs, runtime, train_step, training, zoo
 from records import cli, files, manifest, record_set, tfrecord
 from records.backend import keras, tf
 
@@ -48,6 +48,7 @@ _TURNS = flags.DEFINE_integer("turns", 5, "Measurements of each stage; the media
 _SECONDS = flags.DEFINE_float("seconds", 0.4, "Shortest length of one measurement.")
 _JSON = flags.DEFINE_string("json", None, "File to write the numbers to as well.")
 
+_PLAIN_RANGE = "0..1"  # of images for no model, or for one that says nothing
 _LOADS, _LOADING_SECONDS = 3, 1.0  # a split that loads fast is loaded again, to see the spread
 
 
@@ -150,9 +151,9 @@ def _model(info: manifest.Manifest) -> tuple[Callable[[], keras.Model] | None, s
     name, classes = _MODEL.value, len(info.class_names)
     shape = (info.image_size, info.image_size, 3)
     if name == "none":
-        return None, zoo.INPUT_RANGE
+        return None, _PLAIN_RANGE
     if not _is_file(name):
-        return lambda: zoo.MODELS[name](classes, shape), zoo.INPUT_RANGE
+        return lambda: zoo.build(name, classes, shape), zoo.MODELS[name].input_range
     model = _loaded(name)
     takes, gives = model.input_shape, model.output_shape
     if takes != (None, *shape) or gives != (None, classes):
@@ -160,7 +161,7 @@ def _model(info: manifest.Manifest) -> tuple[Callable[[], keras.Model] | None, s
             f"the model in {name} must take {(None, *shape)} and give {(None, classes)}, got"
             f" {takes} and {gives}"
         )
-    return lambda: _loaded(name), input_range.expected(model) or zoo.INPUT_RANGE
+    return lambda: _loaded(name), input_range.expected(model) or _PLAIN_RANGE
 
 
 def _loaded(path: str) -> keras.Model:
@@ -177,15 +178,27 @@ def _step_of(
 
     def step(setup: trials.Setup, images: trials.Images | None) -> trials.Work:
         how = training.TrainOptions()
-        fitted = training.compiled(
+
+        def rate(number: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+            return optimizers.rate_at(
+                how.schedule,
+                how.optimizer.learning_rate,
+                number,
+                steps_per_epoch=setup.plan.steps_per_epoch,
+                epochs=how.epochs,
+                factor=factor,
+            )
+
+        return train_step.TrainStep(
             _made(model, strategy, setup.precision),
             strategy,
-            how,
-            total_steps=how.epochs * setup.plan.steps_per_epoch,
+            loss=how.loss,
+            optimizer=how.optimizer,
+            rate=rate,
+            batch_size=setup.plan.batch_size,
             images=images,
             jit_compile=setup.jit_compile,
-        )
-        return single_step.of(fitted, strategy, jit_compile=setup.jit_compile)
+        ).single()
 
     return step
 

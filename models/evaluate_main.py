@@ -5,13 +5,12 @@
 Every image of the split counts once; nothing is resampled or shuffled.
 """
 
-import os
 from collections.abc import Sequence
 
 from absl import flags
 
 from datapipe import pipeline, residency, resident, streaming
-from models import evaluation, report, runs, zoo
+from models import evaluation, results, runs
 from records import cli, manifest, record_set, tfrecord
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     cli.at_least(1, _BATCH_SIZE)
     run = runs.load(run_dir)
     records = cli.require_folder("records", _RECORDS.value or run.records)
-    opened = record_set.open_set(records)
+    opened = record_set.open_set(records) if _RECORDS.value else runs.records_of(run)
     runs.check_fits(run, opened.manifest)
     if not _RECORDS.value and opened.manifest.digest != run.records_digest:
         raise runs.RunError(
@@ -38,19 +37,12 @@ def main(arguments: Sequence[str]) -> int:
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
     rows = residency.open_rows(opened, _SPLIT.value).rows
     dataset = pipeline.evaluation_dataset(
-        rows, batch_size=_BATCH_SIZE.value, input_range=zoo.INPUT_RANGE
+        rows, batch_size=_BATCH_SIZE.value, input_range=run.input_range
     )
-    predictor = evaluation.predictor(runs.load_model(run, run_dir))
+    predictor = evaluation.Predictor(runs.load_model(run, run_dir), run.loss)
     with streaming.faults_named():
-        probabilities = evaluation.predict(predictor, dataset, len(rows))
-    table = evaluation.table(opened, _SPLIT.value, probabilities)
-    said = report.contents(run, opened, _SPLIT.value, table)
-    output = _OUTPUT.value or run_dir
-    os.makedirs(output, exist_ok=True)
-    path = report.write(said, opened, _SPLIT.value, output)
-    for line in report.headline(said):
-        print(line)
-    print(f"report: {path}")
+        probabilities = predictor.predict(dataset, len(rows))
+    results.write(run, opened, _SPLIT.value, probabilities, _OUTPUT.value or run_dir)
     return cli.DONE
 
 

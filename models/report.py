@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from models import charts, metrics, runs
+from models import charts, metrics
 from models.evaluation import Table
 from models.runs import Run
 from records import files
@@ -28,7 +28,9 @@ _AVERAGES = {
 }
 
 
-def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[str, Any]:
+def contents(
+    run: Run, record_set: RecordSet, split: str, table: Table, trained_on: int | None
+) -> dict[str, Any]:
     """Returns what `report.json` says, as plain values.
 
     `trained_on` counts evaluated images that stand in the training split (None: unknown);
@@ -37,7 +39,6 @@ def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[
     come with the most confident first.
     """
     matrix, info = table.confusion, record_set.manifest
-    trained_on = runs.num_trained_on(run, record_set, split)
     ratios = metrics.per_class(matrix)
     return {
         "split": split,

@@ -1,17 +1,20 @@
 """The run folder: what was trained, on what, how. `run.json` tells evaluation all of it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import platform
-from collections.abc import Mapping
+import subprocess
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import PIL
 
 from models import training, zoo
-from records import files, manifest, record_set
+from records import files, folds, manifest, record_set
 from records.backend import keras, tf
 from records.record_set import RecordSet
 
@@ -38,9 +41,13 @@ class Run:
         device: strategy, replicas and precision.
         sampling: rows and draws per epoch of each class, and the target.
         flags: what differs from the defaults on the command line.
-        versions: of Python and the libraries.
+        versions: of Python and the libraries, and the state of this project's repository.
         best_epoch: whose weights are kept.
         history: one line an epoch.
+        model_options: what the network was built with beside its defaults.
+        loss: name of the loss, by which outputs become probabilities.
+        skipped: by key, how often a row was found to have no finite loss.
+        fold: number of folds, of this one, and the seed they were dealt with; empty without folds.
     """
 
     model: str
@@ -57,6 +64,15 @@ class Run:
     versions: Mapping[str, str]
     best_epoch: int
     history: tuple[Mapping[str, float], ...]
+    model_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    loss: str = "cross_entropy"
+    skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    fold: tuple[int, ...] = ()
+
+    @property
+    def input_range(self) -> str:
+        """Of the images that the model takes, a name of `input_range.RANGES`."""
+        return zoo.MODELS[self.model].input_range
 
 
 def versions() -> dict[str, str]:
@@ -67,7 +83,24 @@ def versions() -> dict[str, str]:
         "tf_keras": keras.__version__,
         "numpy": np.__version__,
         "pillow": PIL.__version__,
+        "datapipe": _repository_state(),
     }
+
+
+def _repository_state() -> str:
+    """Returns the commit of this project, and whether files differ from it; nothing without git."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+def is_finished(run_dir: str) -> bool:
+    """Whether a folder holds a finished run."""
+    return os.path.exists(os.path.join(run_dir, FILE_NAME))
 
 
 def save(run: Run, run_dir: str) -> None:
@@ -88,6 +121,7 @@ def load(run_dir: str) -> Run:
             fields = json.load(file)
         fields["class_names"] = tuple(fields["class_names"])
         fields["history"] = tuple(fields["history"])
+        fields["fold"] = tuple(fields.get("fold", ()))
         return Run(**fields)
     except FileNotFoundError:
         raise RunError(
@@ -106,7 +140,8 @@ def load_model(run: Run, run_dir: str) -> keras.Model:
     """
     if run.model not in zoo.MODELS:
         raise RunError(f"no model {run.model!r} here; there are {', '.join(zoo.MODELS)}")
-    model = zoo.MODELS[run.model](len(run.class_names), (run.image_size, run.image_size, 3))
+    shape = (run.image_size, run.image_size, 3)
+    model = zoo.build(run.model, len(run.class_names), shape, **run.model_options)
     path = os.path.join(run_dir, training.BEST)
     try:
         model.load_weights(path)
@@ -116,13 +151,44 @@ def load_model(run: Run, run_dir: str) -> keras.Model:
     return model
 
 
+def records_of(run: Run) -> RecordSet:
+    """Returns the records that a run was trained on, dealt into its folds if it has any.
+
+    Raises:
+        ManifestError: if they are gone or damaged.
+    """
+    opened = record_set.open_set(run.records)
+    if run.fold:
+        num_folds, fold, seed = run.fold
+        return folds.view(opened, num_folds, fold, seed=seed)
+    return opened
+
+
+@contextlib.contextmanager
+def held(run_dir: str) -> Iterator[None]:
+    """Holds a run folder, made if missing, so that no other process trains in it.
+
+    Raises:
+        RunError: if another does.
+    """
+    os.makedirs(run_dir, exist_ok=True)
+    descriptor = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise RunError(f"another process is training in {run_dir}") from None
+    finally:
+        os.close(descriptor)
+
+
 def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
     """Returns how many images of a split the run was trained on, by the bytes of their files.
 
     None if that cannot be told, because the records of the training are gone or were built anew.
     """
     try:
-        trained = record_set.open_set(run.records)
+        trained = records_of(run)
         if trained.manifest.digest != run.records_digest:
             return None
         seen = {digest.tobytes() for digest in trained.index(run.train_split).source_sha256}

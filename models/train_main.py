@@ -6,11 +6,14 @@
 Then: python -m models.evaluate_main --run_dir=runs/photos
 """
 
+import contextlib
 import dataclasses
+import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
 
 import numpy as np
 from absl import flags
@@ -24,16 +27,32 @@ from datapipe import (
     resident,
     rows_flags,
     sampling,
+    stream_state,
     streaming,
 )
 from datapipe.flag_values import checked
-from models import addons, evaluation, runs, runtime, training, zoo
-from records import build_main, cli, manifest, record_set, tfrecord
+from models import (
+    addons,
+    checkpoints,
+    cross_validation,
+    decisions,
+    evaluation,
+    model_flags,
+    results,
+    runs,
+    runtime,
+    several,
+    summary,
+    training,
+    training_flags,
+    zoo,
+)
+from records import build_main, cli, folds, manifest, record_set, tfrecord
 from records.backend import keras, tf
 
 # --source and all that goes with it: the flags of the build.
 flags.adopt_module_key_flags(build_main)
-for module in (plan_flags, augment_flags, rows_flags):
+for module in (plan_flags, augment_flags, rows_flags, model_flags, training_flags):
     flags.adopt_module_key_flags(module)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set to train on.")
 _RUN_DIR = flags.DEFINE_string(
@@ -43,110 +62,208 @@ _TRAIN_SPLIT = flags.DEFINE_string("train_split", "train", "Split to train on.")
 _VALIDATION_SPLIT = flags.DEFINE_string(
     "validation_split", "validation", "Split that chooses the epoch to keep."
 )
-_MODEL = flags.DEFINE_enum("model", "convnet", sorted(zoo.MODELS), "Network.")
+_REPORT = flags.DEFINE_list("report", [], "Splits to report on at the end, such as test.")
+_FOLDS = flags.DEFINE_integer(
+    "folds", 0, "Cross-validation: deal all rows into so many folds, and train one for each."
+)
+_FOLD = flags.DEFINE_integer("fold", -1, "Train only the one that is tested on this fold.")
+_REPEATS = flags.DEFINE_integer("repeats", 1, "Trainings with seeds --seed, --seed + 1, ...")
 _PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of the arithmetic.")
 _STRATEGY = flags.DEFINE_enum(
-    "strategy", "one", runtime.STRATEGIES, "One device, or mirrored over all."
+    "strategy",
+    "auto",
+    runtime.STRATEGIES,
+    "One device, mirrored over all of them, or multiworker over processes; auto: by what is there.",
 )
 _CPU_DEVICES = flags.DEFINE_integer(
     "cpu_devices", 1, "Logical devices to divide the CPU into, to try mirrored without GPUs."
 )
+_WORKERS = flags.DEFINE_list("workers", [], "Multiworker: host:port of each; else by TF_CONFIG.")
+_WORKER = flags.DEFINE_integer("worker", 0, "Which of --workers this process is; 0 writes files.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch, over all replicas.")
-_EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs, each the plan's in whole batches.")
-_OPTIMIZER = flags.DEFINE_enum("optimizer", "adamw", training.OPTIMIZERS, "Optimizer.")
-_LEARNING_RATE = flags.DEFINE_float("learning_rate", 2e-3, "Highest rate of the schedule.")
-_SCHEDULE = flags.DEFINE_enum("schedule", "cosine", training.SCHEDULES, "Of the learning rate.")
-_WARMUP = flags.DEFINE_float("warmup", 0.05, "Share of the steps that cosine warms up for.")
-_WEIGHT_DECAY = flags.DEFINE_float("weight_decay", 0.05, "Of adamw and lamb.")
-_LABEL_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.05, "Share spread over all classes.")
-_MONITOR = flags.DEFINE_enum(
-    "monitor", "val_macro_f1", list(training.MONITORS), "Whose best epoch is kept."
-)
-_JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
+
+_OF_SEVERAL = ("run_dir", "records", "folds", "fold", "repeats", "report")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reads options, opens or builds the records, trains, writes the run folder."""
+    """Reads options, opens or builds the records, trains once or several times."""
     cli.no_arguments(arguments)
-    _refuse_flags_without_effect()
-    augment, train = augment_flags.augment_options(), checked(_train_options)
-    plan_flags.target()  # refused, if it must be, before records are packed
-    rows_flags.check()
+    several.follow_parent()
+    _check_flags()
     run_dir = cli.require("run_dir", _RUN_DIR.value)
-    if os.path.exists(os.path.join(run_dir, runs.FILE_NAME)):
+    if runs.is_finished(run_dir):
         raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
     opened = record_set.open_set(_records(run_dir))
+    if flags.FLAGS.explain_plan or (_REPEATS.value == 1 and (not _FOLDS.value or _FOLD.present)):
+        return _train(_dealt(opened), run_dir)
+    with runs.held(run_dir):
+        if _REPEATS.value > 1:
+            _repeat(opened, run_dir)
+        else:
+            _cross_validate(opened, run_dir)
+    return cli.DONE
+
+
+def _train(opened: record_set.RecordSet, run_dir: str) -> int:
+    """Trains once, and reports on the splits that are asked for."""
     info = opened.manifest
-    for holder in (_TRAIN_SPLIT, _VALIDATION_SPLIT):
-        cli.one_of(holder.name, holder.value, info.splits)
-    if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
-        raise cli.UsageError("--train_split and --validation_split must be two splits")
+    for name, split in [
+        (_TRAIN_SPLIT.name, _TRAIN_SPLIT.value),
+        (_VALIDATION_SPLIT.name, _VALIDATION_SPLIT.value),
+        *((_REPORT.name, split) for split in _REPORT.value),
+    ]:
+        cli.one_of(name, split, info.splits)
     plan = _plan(opened)
     class_weights = plan_flags.class_weights(plan)
     rows_flags.check_plan(plan)
+    augment = augment_flags.augment_options()
     checked(lambda: augment.strengths(plan.class_names))
     if plan_flags.explained(plan):
         return cli.DONE
-    how = checked(
-        lambda: runtime.configure(
-            strategy=_STRATEGY.value,
-            precision=_PRECISION.value,
-            seed=flags.FLAGS.seed,
-            cpu_devices=_CPU_DEVICES.value,
-        )
-    )
+    how = checked(_runtime)
     if plan.batch_size % how.num_replicas:
         raise cli.UsageError(
             f"--batch_size must divide by {how.num_replicas} replicas, got {plan.batch_size}"
         )
     with how.strategy.scope():
-        shape = (info.image_size, info.image_size, 3)
-        model = checked(lambda: zoo.MODELS[_MODEL.value](len(info.class_names), shape))
+        model, origin = checked(lambda: model_flags.build(len(info.class_names), info.image_size))
         rows = rows_flags.open_rows(opened, _TRAIN_SPLIT.value)
-    _introduce(plan, rows, how, model)
-    data = checked(lambda: _input(rows, plan, augment, class_weights, how))
-    validate = _validation(opened, model)
-    os.makedirs(run_dir, exist_ok=True)
-    with streaming.faults_named():
-        history, best_epoch = training.fit(
-            model,
-            how.strategy,
-            data,
-            validate,
-            train,
-            run_dir=run_dir,
-            jit_compile=_JIT_COMPILE.value,
-        )
-    run = _run(opened, plan, rows, how, model, history, best_epoch)
-    runs.save(run, run_dir)
-    print(
-        f"kept epoch {best_epoch} of {len(history)}, the last with a *"
-        f" (best {train.monitor} so far): {run_dir}"
-    )
+    if how.is_chief:
+        _introduce(plan, rows, how, model, origin)
+    train = checked(lambda: _options(how))
+    data = checked(lambda: _input(opened, rows, plan, augment, class_weights, how))
+    predictor = evaluation.Predictor(model, train.loss.name, how.strategy, how.local_replicas)
+    validate = _validation(opened, predictor)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(streaming.faults_named())
+        if how.is_chief:
+            stack.enter_context(runs.held(run_dir))
+        try:
+            trained = training.fit(model, how, data, validate, train, run_dir=run_dir)
+        except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+            if how.num_workers == 1:
+                raise
+            _lost(error)
+        if not how.is_chief:
+            return cli.DONE
+        run = _run(opened, plan, rows, how, model, train, trained)
+        model.load_weights(os.path.join(run_dir, training.BEST))
+        for split in _REPORT.value:
+            results.write(run, opened, split, _predictions(opened, split, predictor)(), run_dir)
+        runs.save(run, run_dir)
+        training.finish(run_dir)
+    print(f"kept epoch {run.best_epoch} of {len(run.history)}, the last with a *: {run_dir}")
     return cli.DONE
 
 
-def _refuse_flags_without_effect() -> None:
-    """Refuses flags that would be believed and do nothing."""
+def _repeat(opened: record_set.RecordSet, run_dir: str) -> None:
+    """Trains with several seeds, and summarizes what they report."""
+    first = flags.FLAGS.seed
+    given = [line for line in _given() if not line.startswith("--seed=")]
+    if _FOLDS.value:
+        given.append(f"--folds={_FOLDS.value}")
+    splits = [] if _FOLDS.value else _REPORT.value or [_VALIDATION_SPLIT.value]
+    given += [f"--records={opened.folder}", *(f"--report={','.join(splits)}" for _ in splits[:1])]
+    seeds = range(first, first + _REPEATS.value)
+    jobs = [
+        several.Job(os.path.join(run_dir, f"seed-{seed}"), [*given, f"--seed={seed}"])
+        for seed in seeds
+    ]
+    several.run(jobs)
+    for split in splits or [folds.POOLED]:
+        folders = [job.run_dir for job in jobs]
+        name = summary.write(folders, split, run_dir)
+        print(f"{split} of {len(jobs)} seeds:\n{summary.table(folders, split)}\n{name}")
+
+
+def _cross_validate(opened: record_set.RecordSet, run_dir: str) -> None:
+    """Trains one for each fold, and reports on the predictions of all, pooled."""
+    count, seed = _FOLDS.value, flags.FLAGS.seed
+    checked(lambda: folds.view(opened, count, 0, seed=seed))
+    given = [*_given(), f"--records={opened.folder}", f"--folds={count}", "--report=test"]
+    jobs = [
+        several.Job(os.path.join(run_dir, f"fold-{fold:02d}"), [*given, f"--fold={fold}"])
+        for fold in range(count)
+    ]
+    several.run(jobs)
+    folders = [job.run_dir for job in jobs]
+    print(f"each of {count} folds:\n{summary.table(folders, 'test')}")
+    summary.write(folders, "test", run_dir)
+    cross_validation.write(opened, folders, run_dir)
+
+
+def _check_flags() -> None:
+    """Refuses, before anything is done, what cannot be meant."""
     if _RECORDS.value:
         for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]:
             if flag.present and flag.name != "seed":
                 raise cli.UsageError(f"--{flag.name} has no effect where --records is given")
-    if _WARMUP.present and _SCHEDULE.value != "cosine":
-        raise cli.UsageError(f"--warmup belongs to schedule cosine, not to {_SCHEDULE.value}")
+    cli.at_least(0, _FOLDS)
+    cli.at_least(1, _REPEATS, _BATCH_SIZE)
+    if _FOLD.present and not 0 <= _FOLD.value < _FOLDS.value:
+        raise cli.UsageError(f"--fold must be below --folds={_FOLDS.value}, got {_FOLD.value}")
+    several_at_once = _REPEATS.value > 1 or (_FOLDS.value and not _FOLD.present)
+    if several_at_once and (_WORKERS.value or os.environ.get("TF_CONFIG")):
+        raise cli.UsageError("--folds and --repeats train in processes of their own, one by one")
+    if _FOLDS.value:
+        for holder in (_TRAIN_SPLIT, _VALIDATION_SPLIT):
+            if holder.present:
+                raise cli.UsageError(f"--{holder.name} has no effect with --folds")
+        if flags.FLAGS.residency == "stream":
+            raise cli.UsageError("--folds needs the rows in memory, not --residency=stream")
+    if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:
+        raise cli.UsageError("--train_split and --validation_split must be two splits")
+    model_flags.check()
+    training_flags.check(freezes=model_flags.freezes())
+    checked(lambda: training_flags.options(seed=0, one_gpu=False))
+    augment_flags.augment_options()
+    plan_flags.target()
+    rows_flags.check()
 
 
-def _train_options() -> training.TrainOptions:
-    return training.TrainOptions(
-        epochs=_EPOCHS.value,
-        optimizer=_OPTIMIZER.value,
-        learning_rate=_LEARNING_RATE.value,
-        schedule=_SCHEDULE.value,
-        warmup=_WARMUP.value,
-        weight_decay=_WEIGHT_DECAY.value,
-        label_smoothing=_LABEL_SMOOTHING.value,
-        monitor=_MONITOR.value,
+def _dealt(opened: record_set.RecordSet) -> record_set.RecordSet:
+    """Returns the records, or a view of them with the splits of a fold."""
+    if not _FOLDS.value:
+        return opened
+    fold = max(_FOLD.value, 0)
+    return checked(lambda: folds.view(opened, _FOLDS.value, fold, seed=flags.FLAGS.seed))
+
+
+def _given() -> list[str]:
+    """Returns the flags that were given, but for those that differ among several trainings."""
+    of_the_build = {
+        flag.name for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]
+    } - {"seed"}
+    return [
+        line
+        for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0])
+        if flag.present and flag.name not in of_the_build.union(_OF_SEVERAL)
+        for line in flag.serialize().split("\n")
+    ]
+
+
+def _runtime() -> runtime.Runtime:
+    return runtime.configure(
+        strategy=_STRATEGY.value,
+        precision=_PRECISION.value,
+        seed=flags.FLAGS.seed,
+        cpu_devices=_CPU_DEVICES.value,
+        workers=_WORKERS.value,
+        worker=_WORKER.value,
     )
+
+
+def _options(how: runtime.Runtime) -> training.TrainOptions:
+    one_gpu = how.num_replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
+    return training_flags.options(seed=flags.FLAGS.seed, one_gpu=one_gpu)
+
+
+def _lost(error: Exception) -> NoReturn:
+    print(
+        f"another worker was lost ({type(error).__name__}); going on from the last checkpoint",
+        flush=True,
+    )
+    runtime.again()
 
 
 def _records(run_dir: str) -> str:
@@ -186,52 +303,78 @@ def _build(run_dir: str) -> str:
 
 
 def _input(
-    opened: residency.Opened,
+    opened: record_set.RecordSet,
+    where: residency.Opened,
     plan: sampling.SamplingPlan,
     augment: options.AugmentOptions,
     class_weights: np.ndarray | None,
     how: runtime.Runtime,
 ) -> training.Input:
-    rows, on_device = opened.rows, opened.residency == "device"
+    rows, on_device = where.rows, where.residency == "device"
+    input_range = zoo.MODELS[model_flags.name()].input_range
 
-    def dataset(replica: int, num_replicas: int) -> tf.data.Dataset:
+    def dataset(start_step: int, worker: int, num_workers: int, pieces: int) -> tf.data.Dataset:
         return pipeline.training_dataset(
             rows,
             plan,
             augment,
             class_weights=class_weights,
-            input_range=zoo.INPUT_RANGE,
+            input_range=input_range,
             images_later=on_device,
-            replica=replica,
-            num_replicas=num_replicas,
+            start_step=start_step,
+            replica=worker,
+            num_replicas=num_workers,
+            pieces=pieces,
         )
 
-    dataset(0, how.num_replicas)  # what does not fit is refused here, not within the training
-    images = pipeline.image_maker(rows, plan, augment, input_range=zoo.INPUT_RANGE)
+    # What does not fit is refused here, not within the training.
+    dataset(0, how.worker, how.num_workers, how.local_replicas)
+    images = pipeline.image_maker(rows, plan, augment, input_range=input_range)
+    stream = stream_state.identity(
+        rows,
+        plan,
+        augment,
+        records_digest=opened.manifest.digest,
+        split=_TRAIN_SPLIT.value,
+        class_weights=class_weights,
+        input_range=input_range,
+        images_later=on_device,
+    )
+    model = {name: str(value) for name, value in model_flags.identity().items()}
     return training.Input(
         dataset=dataset,
         steps_per_epoch=plan.steps_per_epoch,
         batch_size=plan.batch_size,
-        input_range=zoo.INPUT_RANGE,
+        input_range=input_range,
         images=images if on_device else None,
+        key=opened.index(_TRAIN_SPLIT.value).key,
+        identity={**stream, **model, "validation_split": _VALIDATION_SPLIT.value},
     )
 
 
 def _validation(
-    opened: record_set.RecordSet, model: keras.Model
+    opened: record_set.RecordSet, predictor: evaluation.Predictor
 ) -> Callable[[], Mapping[str, float]]:
-    rows = residency.open_rows(opened, _VALIDATION_SPLIT.value).rows
+    split = _VALIDATION_SPLIT.value
+    labels = opened.index(split).label
+    predicted = _predictions(opened, split, predictor)
+    return lambda: training.validation_metrics(labels, predicted())
+
+
+def _predictions(
+    opened: record_set.RecordSet, split: str, predictor: evaluation.Predictor
+) -> Callable[[], np.ndarray]:
+    """Returns the function that predicts all rows of a split with the model as it is."""
+    rows = residency.open_rows(opened, split).rows
     dataset = pipeline.evaluation_dataset(
-        rows, batch_size=_BATCH_SIZE.value, input_range=zoo.INPUT_RANGE
+        rows,
+        batch_size=_BATCH_SIZE.value
+        // predictor.strategy.num_replicas_in_sync
+        * predictor.replicas,
+        input_range=zoo.MODELS[model_flags.name()].input_range,
+        pieces=predictor.replicas,
     )
-    probabilities = evaluation.predictor(model)
-    labels = opened.index(_VALIDATION_SPLIT.value).label
-
-    def validate() -> Mapping[str, float]:
-        predictions = evaluation.predict(probabilities, dataset, len(rows))
-        return training.validation_metrics(labels, predictions)
-
-    return validate
+    return lambda: predictor.predict(dataset, len(rows))
 
 
 def _introduce(
@@ -239,6 +382,7 @@ def _introduce(
     opened: residency.Opened,
     how: runtime.Runtime,
     model: keras.Model,
+    origin: str,
 ) -> None:
     """Says what is about to be trained, on what."""
     rows: list[Sequence[object]] = [("class", "rows", "draws an epoch", "draws a row")]
@@ -248,8 +392,13 @@ def _introduce(
     for label in plan.empty:
         print(cli.printable(f"warning: class {plan.class_names[label]!r} has no rows to train on"))
     print(opened.description)
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     print(
-        f"{_MODEL.value}, {model.count_params():,} parameters; {how.description};"
+        f"{model_flags.name()}, {model.count_params():,} parameters, {trained:,} of them trained;"
+        f" {origin}"
+    )
+    print(
+        f"{how.description};"
         f" global batch {plan.batch_size} ({plan.batch_size // how.num_replicas} a replica),"
         f" {plan.steps_per_epoch * plan.batch_size:,} draws a training epoch"
     )
@@ -261,13 +410,13 @@ def _run(
     rows: residency.Opened,
     how: runtime.Runtime,
     model: keras.Model,
-    history: list[dict[str, float]],
-    best_epoch: int,
+    train: training.TrainOptions,
+    trained: training.Trained,
 ) -> runs.Run:
     info = opened.manifest
     present = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
     return runs.Run(
-        model=_MODEL.value,
+        model=model_flags.name(),
         class_names=info.class_names,
         image_size=info.image_size,
         records=os.path.abspath(opened.folder),
@@ -287,8 +436,12 @@ def _run(
         },
         flags={flag.name: flag.value for flag in present},
         versions=runs.versions(),
-        best_epoch=best_epoch,
-        history=tuple(history),
+        best_epoch=decisions.best_epoch(trained.history, train.monitor),
+        history=tuple(trained.history),
+        model_options=model_flags.options(),
+        loss=train.loss.name,
+        skipped=trained.skipped,
+        fold=(_FOLDS.value, _FOLD.value, flags.FLAGS.seed) if _FOLDS.value else (),
     )
 
 
@@ -299,6 +452,10 @@ if __name__ == "__main__":
         tfrecord.DamagedRecordError,
         resident.MemoryBudgetError,
         training.TrainingError,
+        checkpoints.CheckpointError,
+        runs.RunError,
+        several.SeveralError,
         addons.AddonsMissingError,
         OSError,
+        again="goes on from the last checkpoint",
     )

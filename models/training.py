@@ -1,26 +1,47 @@
-"""Compile and fit: optimizer, schedule, the exact validation after each epoch, checkpoints."""
+"""Epochs of training steps, each with a validation; what is kept; going on after an interruption.
 
+A training is a function of its options. What one that is going on needs is in its checkpoints, so
+one that was interrupted at any moment ends with the same history and weights, to the bit, as one
+that was not (on one kind of machine and number of devices).
+"""
+
+import collections
 import contextlib
-import csv
 import dataclasses
-import io
+import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from models import addons, input_range, metrics, runtime
+from models import (
+    checkpoints,
+    decisions,
+    dropout,
+    history,
+    input_range,
+    losses,
+    metrics,
+    optimizers,
+    progress,
+    runtime,
+    train_step,
+    transfer,
+)
 from records import files
 from records.backend import keras, tf
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
-SCHEDULES = ("constant", "cosine")
-MONITORS = {"val_loss": -1, "val_accuracy": 1, "val_macro_f1": 1}  # 1: higher is better
-_NO_DECAY = ["bias", "gamma", "beta"]  # words in the names of biases and normalization
-BEST, LAST, HISTORY = "best.weights.h5", "last.weights.h5", "history.csv"
+BEST, LAST = "best.weights.h5", "last.weights.h5"
+HISTORY, TIMING, BOARD, SAVED = "history.csv", "timing.csv", "tensorboard", "checkpoints"
+History = list[dict[str, float]]
+Validate = Callable[[], Mapping[str, float]]
+
+_LOSS = losses.LossOptions(label_smoothing=0.05)
+_OPTIMIZER, _SCHEDULE = optimizers.OptimizerOptions(), optimizers.ScheduleOptions()
+_STEPS_TOGETHER = 8  # of one call, by several workers
+_NAMED = 5  # rows that a message names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,38 +50,60 @@ class TrainOptions:
 
     Attributes:
         epochs: rounds of `Input.steps_per_epoch` steps, each followed by a validation.
-        optimizer: `sgd` (momentum 0.9, Nesterov), `adam`, `adamw` or `lamb` (TensorFlow Addons).
-        learning_rate: highest rate of the schedule.
-        schedule: `constant`, or `cosine` down to 0 after a linear warm-up.
-        warmup: share of all steps that `cosine` warms up for, 0 to below 1.
-        weight_decay: of `adamw` and `lamb`; biases and normalization are left alone.
-        label_smoothing: share of a label that is spread over all classes, 0 to below 1.
+        loss: what is minimized.
+        optimizer: by what, and the highest learning rate.
+        schedule: what becomes of the rate.
         monitor: the validation metric whose best epoch is kept, the latest of equal ones.
+        stop_patience: epochs without a better one after which training stops; 0: never.
+        unfreeze_epoch: epochs after which a frozen base is trained too; 0: never.
+        unfreeze_factor: of the learning rate from then on.
+        max_skipped: steps without a finite loss after which training ends with an error.
+        steps_per_execution: steps of one call; 0 for what takes half a second.
+        checkpoint_seconds: time between checkpoints within an epoch; 0: after each call. There is
+            one at the end of each epoch in any case.
+        seed: of dropout.
+        jit_compile: compile the training step with XLA.
     """
 
     epochs: int = 30
-    optimizer: str = "adamw"
-    learning_rate: float = 2e-3
-    schedule: str = "cosine"
-    warmup: float = 0.05
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.05
+    loss: losses.LossOptions = _LOSS
+    optimizer: optimizers.OptimizerOptions = _OPTIMIZER
+    schedule: optimizers.ScheduleOptions = _SCHEDULE
     monitor: str = "val_macro_f1"
+    stop_patience: int = 0
+    unfreeze_epoch: int = 0
+    unfreeze_factor: float = 0.1
+    max_skipped: int = 100
+    steps_per_execution: int = 0
+    checkpoint_seconds: float = 60.0
+    seed: int = 0
+    jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        choices = {"optimizer": OPTIMIZERS, "schedule": SCHEDULES, "monitor": tuple(MONITORS)}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
-        if self.epochs < 1:
-            raise ValueError(f"epochs must be at least 1, got {self.epochs}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
-        for name in ("warmup", "label_smoothing"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        decisions.check_monitor(self.monitor)
+        for name, least in (
+            ("epochs", 1),
+            ("stop_patience", 0),
+            ("unfreeze_epoch", 0),
+            ("max_skipped", 0),
+            ("steps_per_execution", 0),
+            ("checkpoint_seconds", 0),
+        ):
+            if not getattr(self, name) >= least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if not 0 < self.unfreeze_factor < float("inf"):
+            raise ValueError(f"unfreeze_factor must be above 0, got {self.unfreeze_factor}")
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what two trainings must agree on to end alike, by the names of the options."""
+        fields = dataclasses.asdict(self)
+        for name in ("max_skipped", "steps_per_execution", "checkpoint_seconds"):
+            del fields[name]
+        return {
+            f"{name}.{part}" if isinstance(value, dict) else name: inner
+            for name, value in fields.items()
+            for part, inner in (value.items() if isinstance(value, dict) else [("", value)])
+        }
 
 
 class TrainingError(RuntimeError):
@@ -72,180 +115,334 @@ class Input:
     """What `fit` trains on.
 
     Attributes:
-        dataset: makes the batches of replica r of R: a function of (r, R).
+        dataset: makes the batches of this process from a step on: a function of (start step,
+            number of this process, how many there are, replicas of each), which gives as many
+            batches a step as it has replicas.
         steps_per_epoch: global batches in an epoch.
         batch_size: the global batch.
         input_range: of the images, as in `input_range.RANGES`.
         images: where the batches have `numbers` and no `image`: makes the images of `row` and
             `numbers` inside the training step.
+        key: the name of a row, for messages.
+        identity: what the batches are a function of; a training goes on with the same only.
     """
 
-    dataset: Callable[[int, int], tf.data.Dataset]
+    dataset: Callable[[int, int, int, int], tf.data.Dataset]
     steps_per_epoch: int
     batch_size: int
     input_range: str = "0..1"
-    images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
+    images: train_step.Images | None = None
+    key: Callable[[int], str] = str
+    identity: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
 
-class CrossEntropy(keras.losses.Loss):
-    """Softmax cross-entropy of float32 logits [n, classes] against labels, in nats.
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What came of a training.
 
-    Labels are int [n], or float [n, classes] where they are distributions, as after mixing.
+    Attributes:
+        history: one line an epoch.
+        skipped: by name, how often a row had no finite loss.
     """
 
-    def __init__(self, label_smoothing: float = 0.0):
-        super().__init__(name="cross_entropy")
-        self._label_smoothing = label_smoothing
-
-    def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-        """Returns the loss of each row, float32 [n]."""
-        classes = y_pred.shape[-1]
-        wanted = tf.cast(y_true, tf.float32)
-        if not _is_distribution(y_true, classes):
-            wanted = tf.one_hot(tf.reshape(tf.cast(y_true, tf.int32), [-1]), classes)
-        wanted = wanted * (1 - self._label_smoothing) + self._label_smoothing / classes
-        return tf.nn.softmax_cross_entropy_with_logits(wanted, tf.cast(y_pred, tf.float32))
-
-
-def accuracy(y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
-    """Returns 1 for each row whose most probable class is its (largest) label; float32 [n]."""
-    mixed = _is_distribution(y_true, y_pred.shape[-1])
-    wanted = tf.argmax(y_true, 1) if mixed else tf.reshape(y_true, [-1])
-    return tf.cast(tf.cast(wanted, tf.int64) == tf.argmax(y_pred, 1), tf.float32)
-
-
-def _is_distribution(labels: tf.Tensor, classes: int) -> bool:
-    # By the shape: Keras gives metrics all labels as floats, and [n] as [n, 1].
-    return labels.shape.rank == 2 and labels.shape[-1] == classes
-
-
-class _MakesImages(keras.Model):
-    """A model behind the function that makes its images, in one step with it."""
-
-    def __init__(self, model: keras.Model, images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]):
-        super().__init__()
-        self._trained, self._images = model, images
-
-    def call(self, inputs: tuple[tf.Tensor, tf.Tensor], training: bool | None = None) -> tf.Tensor:
-        """Returns the logits of a batch of `row` and `numbers`."""
-        return self._trained(self._images(*inputs), training=training)
+    history: History
+    skipped: Mapping[str, int]
 
 
 def fit(
     model: keras.Model,
-    strategy: tf.distribute.Strategy,
+    how: runtime.Runtime,
     data: Input,
-    validate: Callable[[], Mapping[str, float]],
+    validate: Validate,
     options: TrainOptions,
     *,
     run_dir: str,
-    jit_compile: bool = False,
     show_progress: bool = True,
-) -> tuple[list[dict[str, float]], int]:
-    """Trains a model; returns its history, one line an epoch, and the number of the best epoch.
+) -> Trained:
+    """Trains a model, from the last checkpoint in the run folder on; returns what came of it.
 
-    After each epoch `history.csv`, `last.weights.h5` and, if the monitored metric is the best yet,
-    `best.weights.h5` are written to the run folder, each whole or not at all; what a run before
-    left under these names is removed first. The model itself keeps the last weights.
+    After each epoch `history.csv`, `timing.csv`, a checkpoint and, if the monitored metric is the
+    best yet, `best.weights.h5` are written to the run folder, each whole or not at all, and events
+    for TensorBoard; at the end `last.weights.h5`. The checkpoints stay until `finish`.
 
     Args:
-        model: made under the strategy's scope.
-        strategy: who computes.
+        model: made under the strategy's scope, a base that is frozen at first already frozen.
+        how: who computes.
         data: what to train on.
-        validate: gives `val_loss`, `val_accuracy` and `val_macro_f1` of the model as it is.
+        validate: gives the metrics of `decisions.MONITORS` for the model as it is.
         options: how to train.
-        run_dir: an existing folder.
-        jit_compile: compile the training step with XLA.
+        run_dir: an existing folder; one for all processes.
         show_progress: draw a bar over the steps of an epoch.
 
+    Returns:
+        The history, one line an epoch: `epoch`, `loss` and `accuracy` of training, what `validate`
+        gives, the last `learning_rate`, and how many steps were `skipped` so far, or `overflows`;
+        and the rows that were to blame for what was skipped.
+
     Raises:
-        TrainingError: if the loss, or the monitored metric, is no longer finite.
-        ValueError: if the model scales its images itself and is given them in another range.
+        TrainingError: if the monitored metric, or too many steps' loss, is not finite.
+        CheckpointError: if there are checkpoints, and none can be read.
+        ValueError: if the model takes images in another range, draws random numbers that cannot be
+            resumed, or the checkpoint is that of another training; it names the first difference.
     """
     input_range.check(model, data.input_range)
-    for name in (BEST, LAST, HISTORY):
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(os.path.join(run_dir, name))
-    fitted = compiled(
-        model,
-        strategy,
-        options,
-        total_steps=data.steps_per_epoch * options.epochs,
-        images=data.images,
-        jit_compile=jit_compile,
-    )
-    epochs = _Epochs(model, validate, options, data, run_dir, show_progress)
-    fitted.fit(
-        runtime.distributed(strategy, lambda *slice_of: data.dataset(*slice_of).map(keras_batch)),
-        steps_per_epoch=data.steps_per_epoch,
-        epochs=options.epochs,
-        callbacks=[epochs],
-        verbose=0,
-    )
-    return epochs.history, epochs.best_epoch
+    dropout.check(model)
+    return _Fit(model, how, data, validate, options, run_dir, show_progress).run()
 
 
-def compiled(
-    model: keras.Model,
-    strategy: tf.distribute.Strategy,
-    options: TrainOptions,
-    *,
-    total_steps: int,
-    images: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
-    jit_compile: bool = False,
-) -> keras.Model:
-    """Returns the model compiled for training; with `images`, another that trains its weights.
+def finish(run_dir: str) -> None:
+    """Removes the checkpoints of a training that is finished."""
+    folder = os.path.join(run_dir, SAVED)
+    checkpoints.remove(folder)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(folder)
 
-    Args:
-        model: made under the strategy's scope.
-        strategy: who computes.
-        options: optimizer, schedule and loss.
-        total_steps: that the learning rate is scheduled over.
-        images: makes the images of a batch within the step, as of `Input`.
-        jit_compile: compile the training step with XLA.
-    """
-    with strategy.scope():
-        fitted = _MakesImages(model, images) if images else model
-        fitted.compile(
-            optimizer=optimizer(options, total_steps),
-            loss=CrossEntropy(options.label_smoothing),
-            weighted_metrics=[keras.metrics.MeanMetricWrapper(accuracy, name="accuracy")],
-            jit_compile=jit_compile,
+
+class _Fit:
+    """A training under way."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        how: runtime.Runtime,
+        data: Input,
+        validate: Validate,
+        options: TrainOptions,
+        run_dir: str,
+        show_progress: bool,
+    ):
+        self._model, self._how, self._data, self._validate = model, how, data, validate
+        self._options, self._run_dir, self._show = options, run_dir, show_progress
+        self._checkpoints = os.path.join(run_dir, SAVED)
+        self._history: History = []
+        self._timing: History = []
+        self._blamed: collections.Counter[str] = collections.Counter()
+        self._carry = train_step.first_carry(how.precision)
+        self._unfrozen = False
+
+    def run(self) -> Trained:
+        """Trains from where the last checkpoint stands to the end."""
+        self._restore()
+        how = self._how
+        place = (how.worker, how.num_workers, how.local_replicas)
+        batches = iter(self._data.dataset(int(self._carry.step), *place))
+        while len(self._history) < self._options.epochs and not self._stops():
+            self._unfreeze()
+            self._train(batches)
+            self._validated()
+        if how.is_chief:
+            self._write_weights(LAST)
+        return Trained(self._history, dict(self._blamed))
+
+    def _stops(self) -> bool:
+        options = self._options
+        return decisions.stops(self._history, options.monitor, options.stop_patience)
+
+    def _unfreeze(self) -> None:
+        """Trains the base too, by an optimizer of its own, once it is time."""
+        if not self._unfrozen and 0 < self._options.unfreeze_epoch <= len(self._history):
+            self._unfrozen = True
+            self._step = self._new_step()
+
+    def _new_step(self) -> train_step.TrainStep:
+        if self._unfrozen:
+            transfer.unfreeze(self._model)
+        return train_step.TrainStep(
+            self._model,
+            self._how.strategy,
+            loss=self._options.loss,
+            optimizer=self._options.optimizer,
+            rate=self._rate,
+            batch_size=self._data.batch_size,
+            seed=self._options.seed,
+            images=self._data.images,
+            jit_compile=self._options.jit_compile,
+            local_replicas=self._how.local_replicas,
         )
-    return fitted
+
+    def _rate(self, step: Any, factor: Any) -> Any:
+        return optimizers.rate_at(
+            self._options.schedule,
+            self._options.optimizer.learning_rate,
+            step,
+            steps_per_epoch=self._data.steps_per_epoch,
+            epochs=self._options.epochs,
+            factor=factor,
+        )
+
+    def _factor(self) -> float:
+        """Returns what the rate of this epoch is multiplied by."""
+        schedule, monitor = self._options.schedule, self._options.monitor
+        factor = self._options.unfreeze_factor if self._unfrozen else 1.0
+        if schedule.name == "plateau":
+            patience, by = schedule.plateau_patience, schedule.plateau_factor
+            factor *= decisions.plateau_factor(self._history, monitor, patience, by)
+        return factor
+
+    def _train(self, batches: Iterator[train_step.Batch]) -> None:
+        """Trains to the end of the epoch."""
+        epoch, steps = len(self._history) + 1, self._data.steps_per_epoch
+        end, factor, saved = epoch * steps, self._factor(), time.monotonic()
+        title = f"epoch {epoch}/{self._options.epochs}"
+        show = self._show and self._how.is_chief
+        bar = progress.Progress(title, steps, int(self._carry.step) % steps, show=show)
+        with bar:
+            while left := end - int(self._carry.step):
+                count = min(self._steps_in_a_call(bar), left)
+                self._carry, rows, waited = self._step.run(batches, self._carry, count, factor)
+                bar.done(count, self._data.batch_size, waited)
+                self._note_skipped(rows)
+                if count < left and time.monotonic() >= saved + self._options.checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+        self._timing.append({"epoch": epoch, **bar.figures()})
+
+    def _steps_in_a_call(self, bar: progress.Progress) -> int:
+        if self._how.num_workers > 1:
+            # Workers find each other by the number of the step within its call, so all must do as
+            # many in each: what their clocks say is of no use.
+            return self._options.steps_per_execution or _STEPS_TOGETHER
+        return self._options.steps_per_execution or bar.steps_in_a_call()
+
+    def _note_skipped(self, rows: np.ndarray) -> None:
+        """Names the rows of steps that were skipped; ends the training if there are too many."""
+        skipped = int(self._carry.skipped)
+        new = collections.Counter(self._data.key(int(row)) for row in rows)
+        self._blamed += new
+        if new:
+            print(
+                f"warning: no finite loss by step {int(self._carry.step):,}, so it was skipped"
+                f" ({skipped:,} so far): {_listed(new)}",
+                flush=True,
+            )
+        if skipped > self._options.max_skipped:
+            who = f"; rows that alone have none: {_listed(self._blamed)}" if self._blamed else ""
+            raise TrainingError(
+                f"{skipped:,} steps had no finite loss or gradient, more than --max_skipped="
+                f"{self._options.max_skipped}{who}; try a lower --learning_rate (or"
+                " --precision=float32)"
+            )
+
+    def _validated(self) -> None:
+        """Ends the epoch: validates, keeps history and weights, saves, speaks to the screen."""
+        with self._averaged():
+            found = dict(self._validate())
+            values = self._how.agreed(list(found.values())).tolist()
+            line = self._line(dict(zip(found, values, strict=True)))
+            monitor, epoch = self._options.monitor, int(line["epoch"])
+            if not np.isfinite(line[monitor]):
+                raise TrainingError(
+                    f"{monitor} is {line[monitor]} in epoch {epoch}; try a lower --learning_rate"
+                    " (or --precision=float32)"
+                )
+            self._history.append(line)
+            best = decisions.best_epoch(self._history, monitor) == epoch
+            if best and self._how.is_chief:
+                self._write_weights(BEST)
+        self._carry = self._carry.new_epoch()
+        if self._how.is_chief:
+            history.write(self._history, os.path.join(self._run_dir, HISTORY))
+            history.write(self._timing, os.path.join(self._run_dir, TIMING))
+            history.to_tensorboard(line, self._timing[-1], os.path.join(self._run_dir, BOARD))
+            self._save()
+            print(self._said(line, best), flush=True)
+
+    def _averaged(self) -> contextlib.AbstractContextManager[None]:
+        return optimizers.averaged(self._step.optimizer, self._model.trainable_variables)
+
+    def _line(self, validation: Mapping[str, float]) -> dict[str, float]:
+        carry = self._carry
+        steps, weight = max(int(carry.steps), 1), float(carry.weight) or 1.0
+        return {
+            "epoch": len(self._history) + 1,
+            "loss": float(carry.loss) / steps,
+            "accuracy": float(carry.hits) / weight,
+            **validation,
+            "learning_rate": float(self._rate(int(carry.step) - 1, self._factor())),
+            "skipped": int(carry.skipped),
+            "overflows": int(carry.overflows),
+        }
+
+    def _said(self, line: Mapping[str, float], best: bool) -> str:
+        timing = self._timing[-1]
+        return (
+            f"epoch {line['epoch']:3.0f}/{self._options.epochs}"
+            f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}"
+            f"  | validation: loss {line['val_loss']:.4f}  accuracy {line['val_accuracy']:.4f}"
+            f"  macro F1 {line['val_macro_f1']:.4f}"
+            f"  | {timing['images_per_second']:,.0f} images/s,"
+            f" {timing['waiting_for_input']:.0%} waiting{' *' if best else ''}"
+        )
+
+    def _write_weights(self, name: str) -> None:
+        temporary = os.path.join(self._run_dir, f".tmp-{name}")
+        with files.naming(temporary):
+            self._model.save_weights(temporary)
+            files.commit(temporary, os.path.join(self._run_dir, name))
+
+    def _identity(self) -> dict[str, Any]:
+        own = {**self._options.identity(), "steps_per_epoch": self._data.steps_per_epoch}
+        how = {"replicas": self._how.num_replicas, "precision": self._how.precision}
+        return {**self._data.identity, **own, **how}
+
+    def _save(self) -> None:
+        if not self._how.is_chief:
+            return
+        state = {
+            "identity": self._identity(),
+            "history": self._history,
+            "timing": self._timing,
+            "blamed": self._blamed,
+            "unfrozen": self._unfrozen,
+            "carry": [value.item() for value in self._carry],
+        }
+        os.makedirs(self._checkpoints, exist_ok=True)
+        arrays = [self._parts(variable)[0].numpy() for variable in self._step.variables]
+        checkpoints.save(
+            checkpoints.Checkpoint(int(self._carry.step), state, arrays), self._checkpoints
+        )
+
+    def _restore(self) -> None:
+        """Takes up the chief's newest checkpoint, if there is one; makes the training step."""
+        found = checkpoints.newest(self._checkpoints) if self._how.is_chief else None
+        step = int(self._how.agreed([found.step if found else -1])[0])
+        if step >= 0 and found is None:
+            found = checkpoints.at(step, self._checkpoints)
+        if found:
+            self._take_over(found.state)
+        self._step = self._new_step()
+        if found:
+            variables = self._step.variables
+            for variable, array in zip(variables, found.arrays, strict=True):
+                for part in self._parts(variable):
+                    part.assign(array)
+            print(f"going on from step {found.step:,}, {len(self._history)} epochs done")
+
+    def _take_over(self, state: Mapping[str, Any]) -> None:
+        _check_same(state["identity"], json.loads(json.dumps(self._identity())))
+        self._history, self._timing = state["history"], state["timing"]
+        self._blamed = collections.Counter(state["blamed"])
+        self._unfrozen = state["unfrozen"]
+        self._carry = train_step.carry_of(state["carry"])
+
+    def _parts(self, variable: tf.Variable) -> Sequence[tf.Variable]:
+        return self._how.strategy.experimental_local_results(variable)
 
 
-def keras_batch(batch: Mapping[str, tf.Tensor]) -> tuple[Any, tf.Tensor, tf.Tensor]:
-    """Returns what a compiled model takes of a batch: image, or what makes it; label, weight."""
-    image = batch["image"] if "image" in batch else (batch["row"], batch["numbers"])
-    return image, batch["label"], batch["weight"]
+def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in {**saved, **now}:
+        was, is_now = saved.get(name, "not there"), now.get(name, "not there")
+        if was != is_now:
+            raise ValueError(
+                f"{name} was {was!r} in the training that was begun here and is {is_now!r} now;"
+                " a training goes on exactly or not at all: restore it, or take another run folder"
+            )
 
 
-def optimizer(options: TrainOptions, total_steps: int) -> keras.optimizers.Optimizer:
-    """Returns the optimizer with its schedule over `total_steps`."""
-    rate = learning_rate(options, total_steps)
-    if options.optimizer == "lamb":
-        return addons.lamb(rate, options.weight_decay, _NO_DECAY)
-    if options.optimizer == "sgd":
-        return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True)
-    if options.optimizer == "adam":
-        return keras.optimizers.Adam(rate)
-    adamw = keras.optimizers.AdamW(rate, weight_decay=options.weight_decay)
-    adamw.exclude_from_weight_decay(var_names=_NO_DECAY)
-    return adamw
-
-
-def learning_rate(options: TrainOptions, total_steps: int) -> Any:
-    """Returns the rate as a number or a Keras schedule over `total_steps`."""
-    if options.schedule == "constant":
-        return options.learning_rate
-    warmup_steps = min(round(options.warmup * total_steps), total_steps - 1)
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0 if warmup_steps else options.learning_rate,
-        decay_steps=total_steps - warmup_steps,
-        warmup_target=options.learning_rate if warmup_steps else None,
-        warmup_steps=warmup_steps,
-    )
+def _listed(names: collections.Counter[str]) -> str:
+    shown = [f"{name} ({times} times)" if times > 1 else name for name, times in names.items()]
+    more = f" and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
+    return ", ".join(shown[:_NAMED]) + more
 
 
 def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
@@ -255,83 +452,5 @@ def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[st
         "val_loss": metrics.log_loss(labels, probabilities),
         "val_accuracy": float(metrics.accuracy_of(matrix)),
         "val_macro_f1": float(metrics.macro_f1_of(matrix)),
+        "val_balanced_accuracy": float(metrics.balanced_accuracy_of(matrix)),
     }
-
-
-class _Epochs(keras.callbacks.Callback):
-    """Validates, keeps the history and the weights, and speaks to the screen."""
-
-    def __init__(
-        self,
-        kept: keras.Model,
-        validate: Callable[[], Mapping[str, float]],
-        options: TrainOptions,
-        data: Input,
-        run_dir: str,
-        show_progress: bool,
-    ):
-        super().__init__()
-        self.history: list[dict[str, float]] = []
-        self.best_epoch = 0
-        self._kept, self._validate, self._options, self._data = kept, validate, options, data
-        self._run_dir, self._show_progress = run_dir, show_progress
-        self._best = -np.inf
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        self._started = time.monotonic()
-        off = None if self._show_progress else True
-        title = f"epoch {epoch + 1}/{self._options.epochs}"
-        steps = self._data.steps_per_epoch
-        self._bar = tqdm(total=steps, desc=title, unit=" steps", leave=False, disable=off)
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._bar.update()
-
-    def on_epoch_end(self, epoch: int, logs: Mapping[str, float] | None = None) -> None:
-        self._bar.close()
-        seconds = time.monotonic() - self._started
-        line = {"epoch": epoch + 1, **{name: float(value) for name, value in (logs or {}).items()}}
-        line.update(self._validate())
-        for name in ("loss", self._options.monitor):
-            if not np.isfinite(line[name]):
-                raise TrainingError(
-                    f"{name} is {line[name]} in epoch {epoch + 1}; try a lower --learning_rate"
-                    " (or --precision=float32)"
-                )
-        steps = self._data.steps_per_epoch
-        rate = learning_rate(self._options, steps * self._options.epochs)
-        line["learning_rate"] = float(rate(steps * (epoch + 1)) if callable(rate) else rate)
-        line["images_per_second"] = steps * self._data.batch_size / seconds
-        self.history.append(line)
-        self._save(line)
-
-    def _save(self, line: Mapping[str, float]) -> None:
-        self._write_weights(LAST)
-        monitor = self._options.monitor
-        value = line[monitor] * MONITORS[monitor]
-        mark = ""
-        if value >= self._best:  # of equal epochs the later, which saw a lower rate
-            self._best, self.best_epoch, mark = value, int(line["epoch"]), " *"
-            self._write_weights(BEST)
-        files.write_whole(os.path.join(self._run_dir, HISTORY), _csv(self.history))
-        print(
-            f"epoch {line['epoch']:3.0f}/{self._options.epochs}"
-            f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}"
-            f"  | validation: loss {line['val_loss']:.4f}  accuracy {line['val_accuracy']:.4f}"
-            f"  macro F1 {line['val_macro_f1']:.4f}"
-            f"  | {line['images_per_second']:,.0f} images/s{mark}",
-            flush=True,
-        )
-
-    def _write_weights(self, name: str) -> None:
-        temporary = os.path.join(self._run_dir, f".tmp-{name}")
-        self._kept.save_weights(temporary)
-        files.commit(temporary, os.path.join(self._run_dir, name))
-
-
-def _csv(history: list[dict[str, float]]) -> bytes:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, list(history[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(history)
-    return out.getvalue().encode()

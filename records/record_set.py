@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 import numpy as np
@@ -17,14 +17,29 @@ _COLUMNS = ("shard", "offset", "length", "checksum", "label", "domain", "group")
 
 @dataclasses.dataclass(frozen=True)
 class RecordSet:
-    """A folder whose manifest was read and whose files have the sizes that it says."""
+    """A folder whose manifest was read and whose files have the sizes that it says.
+
+    Attributes:
+        folder: where its files lie.
+        manifest: what they hold.
+        given: of a view, the index of each split; the manifest is then one that no file holds, and
+            its splits are any rows of the folder's shards (`folds` makes such).
+    """
 
     folder: str
     manifest: manifest_lib.Manifest
+    given: Mapping[str, index_lib.Index] = dataclasses.field(
+        default_factory=dict, repr=False, compare=False
+    )
+
+    @property
+    def is_view(self) -> bool:
+        """Whether the shards may hold rows of other splits between those of a split."""
+        return bool(self.given)
 
     @functools.cached_property
     def _indexes(self) -> dict[str, index_lib.Index]:
-        return {}
+        return dict(self.given)
 
     def index(self, split: str) -> index_lib.Index:
         """Returns the index of a split, read once.

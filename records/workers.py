@@ -178,15 +178,24 @@ def _interrupts_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def end_with_parent(parent: int) -> None:
+    """Lets this process be killed when its parent is gone, if that has not happened yet.
+
+    Args:
+        parent: its process number.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it went before the line above
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _serve(pipe: Any, parent: int, forked: bool) -> None:
     """The life of a worker: takes an item, works, answers, until it is ended."""
     if forked:  # what the parent has open is not ours: locks, the pipes of others
         os.closerange(3, pipe.fileno())
         os.closerange(pipe.fileno() + 1, _MOST_FILES)
     # Without its parent a worker would wait for ever, or write into the folder of the next build.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before the line above
-        return
+    end_with_parent(parent)
     # Native decoders write about damaged files to the screen; the reject says it by name instead.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 

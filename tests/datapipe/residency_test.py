@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from datapipe import device, residency, resident, streaming
+from records import folds
 from tests import fakes
 
 KINDS = {
@@ -55,3 +56,23 @@ def test_memory_that_is_not_there_is_refused_before_it_is_taken(records, monkeyp
 def test_an_unknown_residency_is_refused(records):
     with pytest.raises(ValueError, match="one of auto, host, device, stream, got 'disk'"):
         residency.open_rows(records, "train", residency="disk")
+
+
+@pytest.mark.parametrize("name", ["auto", "host", "device"])
+def test_a_view_is_kept_in_memory_even_where_there_is_little(records, monkeypatch, name):
+    monkeypatch.setattr(resident, "free_memory", lambda: 350 << 20)
+    view = folds.view(records, 5, 0, seed=0)
+    opened = residency.open_rows(view, "train", residency=name, show_progress=False)
+    assert opened.residency == ("host" if name == "auto" else name)
+    np.testing.assert_array_equal(opened.rows.labels, view.index("train").label)
+
+
+def test_a_view_that_does_not_fit_is_refused_and_not_streamed(records, monkeypatch):
+    monkeypatch.setattr(resident, "free_memory", lambda: 1000)
+    with pytest.raises(resident.MemoryBudgetError, match=r"400 rows of 'pooled' need 0.00 GB"):
+        residency.open_rows(folds.pooled(records), "pooled", show_progress=False)
+
+
+def test_a_view_cannot_be_streamed(records):
+    with pytest.raises(ValueError, match=r"auto, host or device for a view .* got 'stream'"):
+        residency.open_rows(folds.pooled(records), "pooled", residency="stream")

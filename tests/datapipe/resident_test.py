@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from datapipe import resident
-from records import images, manifest, record_set, tfrecord
+from records import folds, images, manifest, record_set, tfrecord
 from records.backend import tf
 from tests import fakes
 
@@ -36,6 +36,30 @@ def test_encoded_rows_are_decoded(records, tmp_path, encoding):
         source = (tmp_path / "source" / key).read_bytes()
         pixels = images.preprocess(source, images.ImagePolicy(size=16)).astype(int)
         assert np.abs(pixels - rows.images[row].numpy()).max() <= (0 if encoding == "png" else 12)
+
+
+@pytest.mark.parametrize("part_bytes", [1, 40 * 16 * 16 * 3, 8 << 20])
+def test_rows_of_a_view_stand_between_others(records, monkeypatch, part_bytes):
+    monkeypatch.setattr(resident, "_PART_BYTES", part_bytes)
+    view = folds.view(records, 5, 2, seed=0)
+    index = view.index("test")
+    assert (np.diff(index.offset) > 2 * index.length[1:]).any()
+    rows = resident.load(view, "test", show_progress=False)
+    for row in range(len(index)):
+        np.testing.assert_array_equal(rows.images[row], view.pixels("test", row))
+    np.testing.assert_array_equal(rows.labels, index.label)
+
+
+def test_what_lies_between_the_rows_of_a_view_may_be_damaged(tmp_path):
+    records = fakes.built(tmp_path, {"a": 20, "b": 20})
+    view = folds.view(records, 4, 0, seed=0)
+    row = 3
+    with open(records.path(view.manifest.split("test").shards[0]), "r+b") as file:
+        file.seek(int(view.index("test").offset[row]) + 200)
+        file.write(bytes(8))
+    assert len(resident.load(view, "train", show_progress=False)) == 20
+    with pytest.raises(tfrecord.DamagedRecordError, match=f"row {row}, key"):
+        resident.load(view, "test", show_progress=False)
 
 
 def test_pixels_are_those_of_the_rows(records):
@@ -93,6 +117,12 @@ def test_too_many_rows_are_refused_with_advice(monkeypatch, records):
         resident.MemoryBudgetError, match=r"--residency=stream.*smaller --image_size"
     ):
         resident.load(records, "train", show_progress=False)
+
+
+def test_rows_of_a_view_are_not_advised_to_be_streamed(monkeypatch, records):
+    monkeypatch.setattr(resident, "free_memory", lambda: 1000)
+    with pytest.raises(resident.MemoryBudgetError, match="GB are free; build the records with"):
+        resident.load(folds.pooled(records), "pooled", show_progress=False)
 
 
 def test_an_empty_split_is_refused(tmp_path):

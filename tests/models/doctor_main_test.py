@@ -46,7 +46,7 @@ WRONG = [
     (["--records=RECORDS", "--batch_size=0"], "--batch_size must be at least 1, got 0"),
     (["--records=RECORDS", "--turns=0"], "--turns must be at least 1, got 0"),
     (["--records=RECORDS", "--seconds=0"], "--seconds must be above 0, got 0.0"),
-    (["--records=RECORDS", "--model=vgg99"], "--model must be one of convnet, lenet"),
+    (["--records=RECORDS", "--model=vgg99"], "--model must be one of baseline20, convnet"),
     (["--records=RECORDS", "--model=no.keras"], "--model must be an existing file, got 'no.keras'"),
     (
         ["--records=RECORDS", "--model=other.keras"],

@@ -133,7 +133,7 @@ def test_a_model_that_says_nothing_takes_everything(given):
 
 
 def test_a_declared_range_counts_too():
-    model = zoo.MODELS["lenet"](2, SHAPE)
+    model = zoo.build("lenet", 2, SHAPE)
     input_range.check(model, "0..1", declared="0..1")
     with pytest.raises(
         ValueError, match=r"'lenet' is declared to take images in 0..1, but is given 0..255"

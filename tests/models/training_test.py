@@ -1,19 +1,31 @@
 """Real, tiny trainings."""
 
 import csv
-import json
-import subprocess
-import sys
+import dataclasses
+import os
 
 import numpy as np
 import pytest
 
 from datapipe import options, pipeline, resident, sampling
-from models import addons, evaluation, training, zoo
+from models import (
+    addons,
+    decisions,
+    evaluation,
+    losses,
+    optimizers,
+    runtime,
+    training,
+    transfer,
+    zoo,
+)
 from records.backend import keras, tf
 from tests import fakes
 
-FAST = training.TrainOptions(epochs=15, learning_rate=3e-3, label_smoothing=0.0)
+ADAM = optimizers.OptimizerOptions("adam", learning_rate=3e-3)
+FAST = training.TrainOptions(epochs=15, loss=losses.LossOptions(), optimizer=ADAM)
+SHORT = dataclasses.replace(FAST, epochs=3, checkpoint_seconds=0, steps_per_execution=1)
+HOW = runtime.Runtime(tf.distribute.get_strategy(), "one", "float32", 0, 1, "one")
 
 
 @pytest.fixture(scope="module")
@@ -26,207 +38,228 @@ def rows(records):
     return {s: resident.load(records, s, show_progress=False) for s in ("train", "validation")}
 
 
-def fit(records, rows, run_dir, train=FAST, change=lambda batch: batch):
-    keras.utils.set_random_seed(0)
-    strategy = tf.distribute.get_strategy()
-    target = options.Target("balanced")
-    labels, names = records.index("train").label, records.manifest.class_names
-    plan = sampling.plan(labels, names, target, seed=0, batch_size=18)
-    with strategy.scope():
-        model = zoo.MODELS["lenet"](2, (32, 32, 3))
+@pytest.fixture
+def fit(records, rows, tmp_path):
+    """Trains in the same folder each time it is called."""
 
-    def dataset(replica, num_replicas):
-        none = options.PRESETS["none"]
-        return pipeline.training_dataset(rows["train"], plan, none).map(change)
+    def run(train=FAST, change=lambda batch: batch, validate=None, how=HOW, folder=tmp_path):
+        keras.utils.set_random_seed(0)
+        labels, names = records.index("train").label, records.manifest.class_names
+        balanced = options.Target("balanced")
+        plan = sampling.plan(labels, names, balanced, seed=0, batch_size=12)
+        model = zoo.build("lenet", 2, (32, 32, 3))
+        if train.unfreeze_epoch:
+            transfer.freeze(model)
 
-    held_out = pipeline.evaluation_dataset(rows["validation"], batch_size=7)
-    probabilities = evaluation.predictor(model)
+        def dataset(start_step, worker, num_workers, pieces):
+            photo = options.PRESETS["photo"]
+            made = pipeline.training_dataset(rows["train"], plan, photo, start_step=start_step)
+            return made.map(change)
 
-    def validate():
-        table = evaluation.predict(probabilities, held_out, len(rows["validation"]))
-        return training.validation_metrics(records.index("validation").label, table)
+        held_out = pipeline.evaluation_dataset(rows["validation"], batch_size=7)
+        predictor = evaluation.Predictor(model)
 
-    data = training.Input(dataset, plan.steps_per_epoch, plan.batch_size)
-    history, best_epoch = training.fit(
-        model, strategy, data, validate, train, run_dir=str(run_dir), show_progress=False
-    )
-    assert history[best_epoch - 1] == max(reversed(history), key=lambda x: x[train.monitor])
-    return model, history
+        def measured():
+            table = predictor.predict(held_out, len(rows["validation"]))
+            return training.validation_metrics(records.index("validation").label, table)
+
+        data = training.Input(
+            dataset, plan.steps_per_epoch, 12, key=records.index("train").key, identity={"seed": 0}
+        )
+        trained = training.fit(
+            model,
+            how,
+            data,
+            validate or measured,
+            train,
+            run_dir=str(folder),
+            show_progress=False,
+        )
+        return model, trained
+
+    return run
 
 
-def test_the_loss_halves_and_the_folder_holds_the_run(records, rows, tmp_path):
-    model, history = fit(records, rows, tmp_path)
+def test_the_loss_halves_and_the_folder_holds_the_run(fit, tmp_path):
+    model, trained = fit()
+    history = trained.history
     assert history[-1]["loss"] < history[0]["loss"] / 2
-    assert history[-1]["val_accuracy"] > 0.9
-    assert history[-1]["accuracy"] > 0.9
+    assert history[-1]["val_accuracy"] > 0.9 and history[-1]["accuracy"] > 0.9
     with open(tmp_path / "history.csv", encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     assert [float(line["val_loss"]) for line in lines] == [line["val_loss"] for line in history]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "best.weights.h5",
-        "history.csv",
-        "last.weights.h5",
-    ]
-    again = zoo.MODELS["lenet"](2, (32, 32, 3))
+    training.finish(str(tmp_path))
+    names = ["best.weights.h5", "history.csv", "last.weights.h5", "tensorboard", "timing.csv"]
+    assert sorted(os.listdir(tmp_path)) == names
+    assert len(os.listdir(tmp_path / "tensorboard")) == 15
+    again = zoo.build("lenet", 2, (32, 32, 3))
     again.load_weights(tmp_path / "last.weights.h5")
     for kept, loaded in zip(model.weights, again.weights, strict=True):
         np.testing.assert_array_equal(kept, loaded)
 
 
-def test_a_seed_repeats_a_run_to_the_bit(records, rows, tmp_path):
-    histories = []
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        _, history = fit(records, rows, tmp_path / name)
-        histories.append([{**line, "images_per_second": 0} for line in history])
-    assert histories[0] == histories[1]
+class StopError(Exception):
+    """Stands for the end of a process."""
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(records, rows, tmp_path):
-    def spoil(batch):
-        return {**batch, "weight": batch["weight"] * float("nan")}
-
-    with pytest.raises(training.TrainingError, match=r"^loss is nan in epoch 1"):
-        fit(records, rows, tmp_path, change=spoil)
-
-
-def test_a_validation_that_is_not_finite_stops_the_run(records, rows, tmp_path, monkeypatch):
-    monkeypatch.setattr(training.metrics, "log_loss", lambda *_: float("nan"))
-    train = training.TrainOptions(epochs=1, monitor="val_loss")
-    with pytest.raises(training.TrainingError, match="val_loss is nan in epoch 1"):
-        fit(records, rows, tmp_path, train)
-
-
-def test_weights_of_a_run_before_do_not_stay(records, rows, tmp_path, monkeypatch):
-    (tmp_path / training.BEST).write_bytes(b"old")
-    monkeypatch.setattr(training.metrics, "log_loss", lambda *_: float("nan"))
-    with pytest.raises(training.TrainingError):
-        fit(records, rows, tmp_path, training.TrainOptions(epochs=1, monitor="val_loss"))
-    assert not (tmp_path / training.BEST).exists()
-
-
-def test_rows_of_weight_zero_do_not_train(records, rows, tmp_path):
-    def mute(batch):
-        return {**batch, "weight": tf.zeros_like(batch["weight"])}
-
-    train = training.TrainOptions(epochs=1, optimizer="sgd")
-    model, history = fit(records, rows, tmp_path, train, change=mute)
-    keras.utils.set_random_seed(0)
-    untrained = zoo.MODELS["lenet"](2, (32, 32, 3))
-    assert history[0]["loss"] == 0
-    for before, after in zip(untrained.weights, model.weights, strict=True):
-        np.testing.assert_array_equal(before, after)
-
-
-REPLICAS = """
-import json, sys, tempfile
-from models import runtime, training
-replicas = int(sys.argv[1])
-how = runtime.configure(strategy="mirrored" if replicas > 1 else "one", precision="float32",
-                        seed=0, cpu_devices=replicas)
-from records.backend import keras, tf
-with how.strategy.scope():
-    model = keras.Sequential(
-        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(3)])
-images = tf.random.stateless_uniform([240, 4, 4, 3], [0, 1])
-labels = tf.cast(tf.argmax(tf.reduce_sum(images, [1, 2]), 1), tf.int32)
-def dataset(replica, num_replicas):
-    batch = {"image": images, "label": labels, "weight": tf.ones([240]) * 0.5}
-    ds = tf.data.Dataset.from_tensor_slices(batch).repeat()
-    ds = ds.batch(24 // num_replicas, drop_remainder=True)
-    return ds.shard(num_replicas, replica)
-with tempfile.TemporaryDirectory() as folder:
-    history, _ = training.fit(model, how.strategy, training.Input(dataset, 10, 24),
-        lambda: {"val_loss": 1, "val_accuracy": 1, "val_macro_f1": 1},
-        training.TrainOptions(epochs=5), run_dir=folder, show_progress=False)
-    print(json.dumps([[line["loss"], line["accuracy"]] for line in history]), file=sys.stderr)
-"""
-
-
-def test_the_loss_does_not_depend_on_the_number_of_replicas():
-    found = []
-    for replicas in (1, 2, 4):
-        command = [sys.executable, "-c", REPLICAS, str(replicas)]
-        done = subprocess.run(command, cwd=fakes.ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        found.append(json.loads(done.stderr))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4)
-    np.testing.assert_allclose(found[2], found[0], rtol=1e-4)
-
-
-def test_lamb_leaves_biases_alone():
+@pytest.mark.parametrize("at_save", [2, 8])
+@pytest.mark.parametrize("kind", ["plain", "averaged", "thawed", "float16"])
+def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
+    fit, tmp_path, monkeypatch, kind, at_save
+):
+    train, how = SHORT, HOW
+    if kind == "averaged":
+        try:
+            addons.load("lookahead")
+        except addons.AddonsMissingError as error:
+            pytest.skip(str(error))
+        moving = dataclasses.replace(ADAM, lookahead=True, moving_average=0.9)
+        train = dataclasses.replace(train, optimizer=moving)
+    if kind == "thawed":
+        train = dataclasses.replace(train, unfreeze_epoch=1)
+    if kind == "float16":
+        how = dataclasses.replace(HOW, precision="mixed_float16")
+        keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        lamb = training.optimizer(training.TrainOptions(optimizer="lamb", schedule="constant"), 9)
-    except addons.AddonsMissingError as error:
-        pytest.skip(str(error))
-    bias = tf.Variable([1.0, 2.0], name="dense/bias")
-    kernel = tf.Variable([1.0, 2.0], name="dense/kernel")
-    lamb.apply_gradients([(tf.zeros(2), bias), (tf.zeros(2), kernel)])
-    np.testing.assert_array_equal(bias, [1, 2])
-    assert (kernel.numpy() != [1, 2]).all()
+        for name in ("calm", "stopped"):
+            (tmp_path / name).mkdir()
+        model, calm = fit(train, how=how, folder=tmp_path / "calm")
+        save, saves = training.checkpoints.save, []
+
+        def counted(*arguments):
+            save(*arguments)
+            saves.append(1)
+            if len(saves) == at_save:
+                raise StopError
+
+        monkeypatch.setattr(training.checkpoints, "save", counted)
+        with pytest.raises(StopError):
+            fit(train, how=how, folder=tmp_path / "stopped")
+        again, stopped = fit(train, how=how, folder=tmp_path / "stopped")
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert stopped.history == calm.history
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
-def test_a_warm_up_over_all_steps_is_not_a_nan():
-    rate = training.learning_rate(training.TrainOptions(warmup=0.9), 1)
-    assert np.isfinite(float(rate(0))) and np.isfinite(float(rate(1)))
-
-
-@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
-def test_cosine_warms_up_and_ends_at_zero(name):
-    given = training.TrainOptions(optimizer=name, learning_rate=0.1, warmup=0.1)
-    rate = training.optimizer(given, 100)._learning_rate
-    values = [float(rate(step)) for step in (0, 5, 10, 55, 100)]
-    np.testing.assert_allclose(values, [0, 0.05, 0.1, 0.05, 0], atol=1e-6)
-
-
-def test_constant_stays():
-    given = training.TrainOptions(schedule="constant", learning_rate=0.1)
-    assert training.learning_rate(given, 100) == 0.1
-
-
-@pytest.mark.parametrize("classes", [2, 5])
-@pytest.mark.parametrize("mixed", [False, True])
-def test_loss_and_accuracy_of_a_compiled_model_by_hand(classes, mixed):
-    draws = np.random.default_rng(0)
-    logits, labels = draws.normal(size=(40, classes)), draws.integers(0, classes, 40)
-    given = np.eye(classes)[labels] * 0.7 + 0.3 / classes if mixed else labels
-    inputs = keras.Input((classes,))
-    model = training.compiled(
-        keras.Model(inputs, keras.layers.Activation("linear")(inputs)),
-        tf.distribute.get_strategy(),
-        training.TrainOptions(optimizer="sgd", label_smoothing=0.0),
-        total_steps=2,
-    )
-    given = given.astype(np.float32 if mixed else np.int32)
-    loss, accuracy = model.evaluate(logits, given, batch_size=20, verbose=0)
-    log_share = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    wanted = given if mixed else np.eye(classes)[labels]
-    np.testing.assert_allclose(loss, -(wanted * log_share).sum(1).mean(), rtol=1e-5)
-    assert accuracy == pytest.approx((logits.argmax(1) == labels).mean())
-
-
-def test_cross_entropy_by_hand():
-    logits = tf.constant([[2.0, 0.0], [0.0, 0.0]])
-    labels = tf.constant([0, 1])
-    plain = training.CrossEntropy().call(labels, logits).numpy()
-    np.testing.assert_allclose(plain, [np.log1p(np.exp(-2)), np.log(2)], rtol=1e-6)
-    smooth = training.CrossEntropy(0.1).call(labels, logits).numpy()
-    np.testing.assert_allclose(smooth[0], plain[0] + 0.05 * 2, rtol=1e-6)
+def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(fit, tmp_path, capsys):
+    model, calm = fit(SHORT)
+    folder = tmp_path / training.SAVED
+    newest = sorted(os.listdir(folder))[-1]
+    (folder / newest).write_bytes((folder / newest).read_bytes()[:-1])
+    again, repeated = fit(SHORT)
+    said = capsys.readouterr().out
+    assert f"{newest} is damaged" in said and "going on from step 11, 2 epochs done" in said
+    assert repeated == calm
+    for one, other in zip(model.weights, again.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
+    ("change", "said"),
     [
-        ({"optimizer": "adagrad"}, "optimizer must be one of .*, got 'adagrad'"),
-        ({"monitor": "val_f1"}, "monitor must be one of .*, got 'val_f1'"),
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be above 0, got nan"),
-        ({"weight_decay": float("nan")}, "weight_decay must be 0 or more, got nan"),
-        ({"learning_rate": 0.0}, "learning_rate must be above 0, got 0.0"),
-        ({"warmup": 1.0}, r"warmup must lie in \[0, 1\), got 1.0"),
-        ({"weight_decay": -1.0}, "weight_decay must be 0 or more, got -1.0"),
+        ({"seed": 1}, "seed was 0 in the training that was begun here and is 1 now"),
+        ({"epochs": 4}, "epochs was 3"),
+        ({"optimizer": optimizers.OptimizerOptions("sgd")}, "optimizer.name was 'adam'"),
     ],
 )
-def test_wrong_options_are_refused_before_the_first_step(fields, message):
-    with pytest.raises(ValueError, match=message):
+def test_another_training_does_not_go_on(fit, change, said):
+    fit(SHORT)
+    with pytest.raises(ValueError, match=said):
+        fit(dataclasses.replace(SHORT, **change))
+
+
+def test_what_changes_no_result_may_be_changed(fit):
+    _, calm = fit(SHORT)
+    other = dataclasses.replace(SHORT, checkpoint_seconds=9, steps_per_execution=5, max_skipped=1)
+    assert fit(other)[1] == calm
+
+
+def spoiled(rows):
+    def change(batch):
+        bad = tf.reduce_any(batch["row"][:, None] == tf.constant(rows, tf.int64), 1)
+        return {**batch, "image": tf.where(bad[:, None, None, None], np.nan, batch["image"])}
+
+    return change
+
+
+def test_rows_without_a_finite_loss_are_named_and_the_run_recovers(fit, records, capsys):
+    _, trained = fit(FAST, spoiled([3]))
+    key = records.index("train").key(3)
+    assert set(trained.skipped) == {key} and trained.skipped[key] == trained.history[-1]["skipped"]
+    assert f"so it was skipped (1 so far): {key}" in capsys.readouterr().out
+    assert trained.history[-1]["val_accuracy"] > 0.9
+
+
+def test_too_many_of_them_end_the_run(fit, records):
+    few = dataclasses.replace(FAST, max_skipped=2)
+    key = records.index("train").key(5)
+    with pytest.raises(training.TrainingError, match=rf"^3 steps had no finite .*{key}.*lower"):
+        fit(few, spoiled(range(100)))
+
+
+def test_a_validation_that_is_not_finite_stops_the_run(fit):
+    found = {name: float("nan") for name in decisions.MONITORS}
+    with pytest.raises(training.TrainingError, match="val_macro_f1 is nan in epoch 1"):
+        fit(validate=lambda: found)
+
+
+def scripted(values):
+    told = iter(values)
+    return lambda: {**dict.fromkeys(decisions.MONITORS, 0.5), "val_loss": next(told)}
+
+
+def test_plateau_and_stopping_follow_the_script(fit):
+    train = dataclasses.replace(
+        SHORT,
+        epochs=9,
+        monitor="val_loss",
+        stop_patience=4,
+        schedule=optimizers.ScheduleOptions("plateau", plateau_patience=2),
+    )
+    _, trained = fit(train, validate=scripted([3, 2, 1, 2, 2, 2, 2, 2, 2]))
+    assert len(trained.history) == 7
+    rates = [line["learning_rate"] / 3e-3 for line in trained.history]
+    np.testing.assert_allclose(rates, [1, 1, 1, 1, 1, 0.5, 0.5], rtol=1e-6)
+
+
+def test_a_base_is_frozen_until_it_is_time(fit, monkeypatch):
+    made, build = [], zoo.build
+    monkeypatch.setattr(zoo, "build", lambda *given: made.append(build(*given)) or made[-1])
+    base = []
+
+    def validate():
+        base.append([weight.numpy() for weight in transfer.base_variables(made[-1])])
+        return dict.fromkeys(decisions.MONITORS, 0.5)
+
+    _, trained = fit(dataclasses.replace(SHORT, unfreeze_epoch=2), validate=validate)
+    for first, second, third in zip(*base, strict=True):
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(second, third)
+    rates = [line["learning_rate"] for line in trained.history]
+    assert rates[2] < rates[1] / 10
+
+
+def test_a_model_of_another_range_is_refused(fit, monkeypatch):
+    layers = [keras.Input((32, 32, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    scaled = keras.Sequential([*layers, keras.layers.Dense(2)])
+    monkeypatch.setattr(zoo, "build", lambda *_: scaled)
+    with pytest.raises(ValueError, match=r"takes images in 0\.\.255, but is given 0\.\.1"):
+        fit()
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"monitor": "val_f1"}, "monitor must be one of"),
+        ({"stop_patience": -1}, "stop_patience must be at least 0, got -1"),
+        ({"unfreeze_factor": 0}, "unfreeze_factor must be above 0, got 0"),
+        ({"max_skipped": -1}, "max_skipped must be at least 0"),
+        ({"checkpoint_seconds": float("nan")}, "checkpoint_seconds must be at least 0, got nan"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(fields, said):
+    with pytest.raises(ValueError, match=said):
         training.TrainOptions(**fields)

@@ -1,0 +1,448 @@
+"""Variations of a training side by side on the same images: which differ by more than noise.
+
+A variation is one run or several that differ in their seed alone; the first is the base. Two kinds
+of noise can make equal variations look different, and each is asked for by a test of its own:
+
+- Other images would have given other scores. Predictions of base and variation are exchanged image
+  by image (`significance.paired_permutation_of_runs`), by group where the records know groups.
+- Another seed would have given another model. With 3 or more pairs of runs: Student's paired t test
+  over them (`significance.paired_runs`). With fewer this noise is NOT covered: what is found is
+  true of these very models, and says little of the settings that made them.
+
+A variation's p is the larger of the two, so that both must speak for a difference; it is adjusted
+for the number of variations (Holm). Not covered by either: images of another kind than these, and
+that these images may have been looked at before.
+"""
+
+import dataclasses
+import math
+import os
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from models import metrics, predictions, runs, significance, summary
+from models.evaluation import Table
+from records import apportionment, cli, files, folds, manifest, record_set
+
+METRIC = "macro_f1"  # what differences are tested in, unless another is asked for
+BETTER, WORSE, NOISE = "better", "worse", "within noise"
+_LEVEL = 0.05
+_LEAST_SEEDS = 3  # a t test of two pairs finds hardly anything
+_LEAST_Z = 3.0  # of predictions that have to do with the images
+_ROUNDS = 2000
+_ROUNDS_A_VARIATION = 400  # so that the lowest p is still low after the adjustment
+
+
+class ComparisonError(ValueError):
+    """Runs that cannot be compared."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variation:
+    """Runs of one setting, each with a file of predictions.
+
+    Attributes:
+        name: by which it is told.
+        folders: of the runs, at least 1.
+        split: whose predictions are taken: `folds.POOLED` for cross-validations.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    split: str
+
+    def __post_init__(self) -> None:
+        if not self.folders:
+            raise ComparisonError(f"variation {self.name!r} must have at least 1 run, got 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A metric of a variation.
+
+    Attributes:
+        mean: over its runs.
+        by_images: 95 % interval that so few images leave, low and high.
+        by_seeds: 95 % interval of the mean over seeds; None for one run.
+        values: of each run.
+    """
+
+    mean: float
+    by_images: tuple[float, float]
+    by_seeds: tuple[float, float] | None
+    values: tuple[float, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """How a variation stands to the base.
+
+    Attributes:
+        value: mean of variation - base over the pairs of runs, in the metric of the comparison.
+        pairs: of runs.
+        p_images: that equal models differ so much on such images.
+        p_seeds: that equal settings differ so much over such seeds; None below 3 pairs.
+        p_adjusted: the larger of both, adjusted for the number of variations.
+        verdict: `better`, `worse` or `within noise`.
+    """
+
+    value: float
+    pairs: int
+    p_images: float
+    p_seeds: float | None
+    p_adjusted: float
+    verdict: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A variation in the table.
+
+    Attributes:
+        name: of the variation.
+        folders: of its runs.
+        metrics: by name.
+        chance_z: of each run, standard deviations above unrelated predictions.
+        difference: None for the base.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    metrics: dict[str, Measured]
+    chance_z: tuple[float, ...]
+    difference: Difference | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is said of variations on a split.
+
+    Attributes:
+        split: the one compared on.
+        metric: that differences are in.
+        images: that all runs predicted.
+        left_out: the most images of a run that others did not predict.
+        exchanged: what was exchanged as one, and why.
+        lines: one a variation, the base first.
+        notes: sentences on the best, on noise and on chance.
+    """
+
+    split: str
+    metric: str
+    images: int
+    left_out: int
+    exchanged: str
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...]
+
+
+def variation(folder: str, split: str, *, name: str = "") -> Variation:
+    """Returns the variation in a folder: its own run, or those in the folders `seed-*` in it.
+
+    A folder with `fold-*` in it holds a cross-validation, of which the pooled predictions count.
+
+    Args:
+        folder: of a run, of several seeds, or of a cross-validation.
+        split: whose predictions to take.
+        name: that of the folder if left out.
+    """
+    several = [] if runs.is_finished(folder) else _numbered(folder, "seed")
+    folders = several or [folder]
+    pooled = not runs.is_finished(folders[0]) and bool(_numbered(folders[0], "fold"))
+    return Variation(
+        name or os.path.basename(os.path.abspath(folder)),
+        tuple(folders),
+        folds.POOLED if pooled else split,
+    )
+
+
+def compare(
+    variations: Sequence[Variation], split: str, *, metric: str = METRIC, seed: int = 0
+) -> Comparison:
+    """Returns the table of variations, compared on the images that all their runs predicted.
+
+    Args:
+        variations: the base and at least 1 other, of distinct names.
+        split: the name under which it is reported.
+        metric: of `summary.METRICS`, that differences are tested in.
+        seed: of the exchanges.
+
+    Raises:
+        ComparisonError: if predictions are missing, damaged or of other classes, labels differ, or
+            no image is common to all, with the file.
+    """
+    _check(variations, metric)
+    tables, left_out = _joined([[_read(v, f) for f in v.folders] for v in variations], variations)
+    groups, exchanged = _groups(variations, tables[0][0].keys)
+    differences = _differences(variations, tables, metric, groups, seed)
+    lines = tuple(
+        Line(
+            name=each.name,
+            folders=each.folders,
+            metrics=_measured([table.confusion for table in own]),
+            chance_z=tuple(metrics.chance_z(table.confusion) for table in own),
+            difference=difference,
+        )
+        for each, own, difference in zip(variations, tables, [None, *differences], strict=True)
+    )
+    return Comparison(
+        split=split,
+        metric=metric,
+        images=len(tables[0][0].keys),
+        left_out=left_out,
+        exchanged=exchanged,
+        lines=lines,
+        notes=_notes(lines, metric),
+    )
+
+
+def write(compared: Comparison, folder: str) -> str:
+    """Writes `comparison-<split>.json`; returns the path."""
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, f"comparison-{compared.split}.json")
+    files.write_whole(path, files.json_bytes(dataclasses.asdict(compared), indent=1))
+    return path
+
+
+def text(compared: Comparison) -> str:
+    """Returns a comparison for the screen: scores, differences, and what they mean."""
+    count = f"{compared.split}: {compared.images:,} images that all runs predicted"
+    if compared.left_out:
+        count += f" (up to {compared.left_out:,} of a run left out, which others did not predict)"
+    notes = [f"p by images: predictions exchanged {compared.exchanged}", *compared.notes]
+    return "\n".join(
+        [
+            count,
+            _scores_table(compared),
+            "",
+            _differences_table(compared),
+            *map(cli.printable, notes),
+        ]
+    )
+
+
+def _numbered(folder: str, kind: str) -> list[str]:
+    """Returns the folders `<kind>-<number>` in a folder, by number."""
+    found = []
+    for name in os.listdir(folder):
+        number = re.fullmatch(rf"{kind}-(-?\d+)", name)
+        if number and os.path.isdir(os.path.join(folder, name)):
+            found.append((int(number[1]), os.path.join(folder, name)))
+    return [path for _, path in sorted(found)]
+
+
+def _check(variations: Sequence[Variation], metric: str) -> None:
+    names = [each.name for each in variations]
+    if len(names) < 2 or len(set(names)) != len(names):
+        raise ComparisonError(
+            f"there must be at least 2 variations of distinct names to compare, got {names}"
+        )
+    if metric not in summary.METRICS:
+        raise ComparisonError(f"metric must be one of {', '.join(summary.METRICS)}, got {metric!r}")
+
+
+def _read(each: Variation, folder: str) -> tuple[Table, tuple[str, ...]]:
+    path = predictions.path(folder, each.split)
+    try:
+        return predictions.read(path)
+    except FileNotFoundError:
+        raise ComparisonError(f"there is no {path}: {_remedy(folder, each.split)}") from None
+    except ValueError as error:  # it names the file
+        raise ComparisonError(str(error)) from None
+
+
+def _remedy(folder: str, split: str) -> str:
+    """Returns how to come to the predictions that are missing."""
+    if runs.is_finished(folder):
+        return f"python -m models.evaluate_main --run_dir={folder} --split={split} makes it"
+    return "the run is not finished; the command that began it goes on"
+
+
+def _joined(
+    read: Sequence[Sequence[tuple[Table, tuple[str, ...]]]], variations: Sequence[Variation]
+) -> tuple[list[list[Table]], int]:
+    """Returns the tables with the lines that all of them have, and the most lines left out."""
+    shared, class_names = read[0][0]
+    for each, tables in zip(variations, read, strict=True):
+        for folder, (table, names) in zip(each.folders, tables, strict=True):
+            path = predictions.path(folder, each.split)
+            if names != class_names:
+                raise ComparisonError(
+                    f"{path}: all runs must be of the same classes in the same order, got"
+                    f" {', '.join(names)} after {', '.join(class_names)}"
+                )
+            try:
+                shared, _ = predictions.joined(shared, table)
+            except ValueError as error:
+                raise ComparisonError(f"{path}: {error}") from None
+    joined = [[predictions.joined(shared, table)[1] for table, _ in tables] for tables in read]
+    longest = max(len(table.keys) for tables in read for table, _ in tables)
+    return joined, longest - len(shared.keys)
+
+
+def _groups(variations: Sequence[Variation], keys: Sequence[str]) -> tuple[np.ndarray | None, str]:
+    """Returns the group of each image, int64 [n], or None if unknown; and what is said of it."""
+    for each in variations:
+        for folder in each.folders:
+            found = _groups_of(folder, keys)
+            if found is not None:
+                return found, f"by the groups of the records, {len(np.unique(found)):,} of them"
+    return None, "image by image: the records, which know what belongs together, are gone or others"
+
+
+def _groups_of(folder: str, keys: Sequence[str]) -> np.ndarray | None:
+    """Returns the groups of images by the records of a run, None if these do not know them."""
+    finished = [path for path in (folder, *_numbered(folder, "fold")) if runs.is_finished(path)]
+    if not finished:
+        return None
+    try:
+        opened = record_set.open_set(runs.load(finished[0]).records)
+        # Of all rows: splits and folds change which rows stand where, not what belongs together.
+        index = folds.pooled(opened).index(folds.POOLED)
+    except (runs.RunError, manifest.ManifestError, OSError):
+        return None
+    rows = {os.fsdecode(key): row for row, key in enumerate(index.keys)}
+    if not all(key in rows for key in keys):
+        return None
+    return index.group[[rows[key] for key in keys]]
+
+
+def _differences(
+    variations: Sequence[Variation],
+    tables: Sequence[Sequence[Table]],
+    metric: str,
+    groups: np.ndarray | None,
+    seed: int,
+) -> list[Difference]:
+    """Returns how all but the first stand to the first."""
+    statistic, others = summary.METRICS[metric], range(1, len(variations))
+    rounds = max(_ROUNDS, _ROUNDS_A_VARIATION * len(others))
+    found = []
+    for other in others:
+        pairs = _pairs(variations[other].folders, variations[0].folders)
+        own = [tables[other][i] for i, _ in pairs]
+        base = [tables[0][i] for _, i in pairs]
+        value, p_images = significance.paired_permutation_of_runs(
+            statistic, own, base, groups=groups, rounds=rounds, seed=seed
+        )
+        p_seeds = None
+        if len(pairs) >= _LEAST_SEEDS:
+            values = [[float(statistic(t.confusion)) for t in side] for side in (own, base)]
+            p_seeds = significance.paired_runs(*values)[-1]
+        found.append((value, len(pairs), p_images, p_seeds))
+    adjusted = significance.holm([max(p_images, p or 0.0) for *_, p_images, p in found])
+    return [
+        Difference(*facts, p, _verdict(facts[0], p))
+        for facts, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _pairs(own: Sequence[str], base: Sequence[str]) -> list[tuple[int, int]]:
+    """Returns which runs belong together: those of one name (one seed), otherwise in order."""
+    places = {os.path.basename(folder): place for place, folder in enumerate(base)}
+    names = [os.path.basename(folder) for folder in own]
+    same = [(place, places[name]) for place, name in enumerate(names) if name in places]
+    return same or [(place, place) for place in range(min(len(own), len(base)))]
+
+
+def _verdict(difference: float, p: float) -> str:
+    if p >= _LEVEL:
+        return NOISE
+    return BETTER if difference > 0 else WORSE
+
+
+def _measured(matrices: Sequence[np.ndarray]) -> dict[str, Measured]:
+    by_images = metrics.scores(_mean_matrix(matrices))
+    result = {}
+    for name, function in summary.METRICS.items():
+        values = tuple(float(function(matrix)) for matrix in matrices)
+        mean, low, high, _ = significance.mean_interval(values)
+        score = by_images[name]
+        by_seeds = None if math.isnan(low) else (low, high)
+        result[name] = Measured(mean, (score.low, score.high), by_seeds, values)
+    return result
+
+
+def _mean_matrix(matrices: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the mean counts in whole images; a sum would count each image once for each seed."""
+    total = np.sum(matrices, axis=0)
+    rows = [
+        apportionment.largest_remainder(row, row.sum() // len(matrices)) if row.any() else row
+        for row in total
+    ]
+    return np.array(rows, np.int64)
+
+
+def _notes(lines: Sequence[Line], metric: str) -> tuple[str, ...]:
+    notes = [_of_the_best(lines, metric)]
+    pairs = min(line.difference.pairs for line in lines if line.difference)
+    if pairs < _LEAST_SEEDS:
+        notes.append(
+            f"with fewer than {_LEAST_SEEDS} seeds a verdict is about these very models: what other"
+            " seeds would give is not covered"
+        )
+    highest = max(z for line in lines for z in line.chance_z)
+    if highest < _LEAST_Z:
+        notes.append(
+            "no run's predictions have to do with the labels: all are as chance gives them (at most"
+            f" {highest:.1f} standard deviations above, {_LEAST_Z:g} would be a sign)"
+        )
+    return tuple(notes)
+
+
+def _of_the_best(lines: Sequence[Line], metric: str) -> str:
+    """Returns which variation has the highest mean, and whether that is more than noise."""
+    best = max(lines, key=lambda line: line.metrics[metric].mean)  # the first of equal ones
+    value = best.metrics[metric].mean
+    said = f"best of {len(lines)} by {_words(metric)}: {best.name}, {value:.4f}"
+    if best.difference is None:
+        return f"{said}; it is the base"
+    if best.difference.verdict == BETTER:
+        return f"{said}, above the base beyond noise, all {len(lines) - 1} comparisons considered"
+    return (
+        f"{said}, within noise of the base. Of {len(lines)} equal variations one is always the"
+        " best, by luck on these images: expect less of it on others (the winner's curse)"
+    )
+
+
+def _words(metric: str) -> str:
+    return metric.replace("_", " ").replace("f1", "F1")
+
+
+def _scores_table(compared: Comparison) -> str:
+    names = list(dict.fromkeys(("accuracy", METRIC, compared.metric)))
+    # For one run each there is nothing to say about seeds.
+    seeds = any(len(line.folders) > 1 for line in compared.lines)
+    header = ["variation", "runs"]
+    for name in names:
+        header += [_words(name), "by images", *(["by seeds"] if seeds else [])]
+    rows: list[Sequence[object]] = [header]
+    for line in compared.lines:
+        row: list[object] = [line.name, len(line.folders)]
+        for name in names:
+            found = line.metrics[name]
+            row += [f"{found.mean:.4f}", _interval(found.by_images)]
+            row += [_interval(found.by_seeds)] if seeds else []
+        rows.append(row)
+    return cli.table(rows)
+
+
+def _interval(ends: tuple[float, float] | None) -> str:
+    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
+
+
+def _differences_table(compared: Comparison) -> str:
+    rows: list[Sequence[object]] = [
+        ("variation", _words(compared.metric), "p by images", "p by seeds", "adjusted", "verdict")
+    ]
+    for line in compared.lines:
+        found = line.difference
+        if found is None:
+            rows.append((line.name, "base", "", "", "", ""))
+            continue
+        seeds = "-" if found.p_seeds is None else f"{found.p_seeds:.4f}"
+        numbers = (f"{found.value:+.4f}", f"{found.p_images:.4f}", seeds)
+        rows.append((line.name, *numbers, f"{found.p_adjusted:.4f}", found.verdict))
+    return cli.table(rows)

@@ -1,0 +1,35 @@
+"""The lines that a training leaves, one an epoch, as a table and for TensorBoard."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+
+from records import files
+from records.backend import tf
+
+
+# What TensorBoard knows a scalar by; `tf.summary.scalar` itself wants all of TensorBoard installed.
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1
+)
+
+
+def write(lines: Sequence[Mapping[str, float]], path: str) -> None:
+    """Writes lines of equal names as a CSV file, whole or not at all."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    files.write_whole(path, out.getvalue().encode())
+
+
+def to_tensorboard(line: Mapping[str, float], timing: Mapping[str, float], folder: str) -> None:
+    """Adds the scalars of an epoch to a folder of events."""
+    writer = tf.summary.create_file_writer(folder, filename_suffix=f".{line['epoch']:04.0f}")
+    with writer.as_default(step=int(line["epoch"])):
+        for name, value in {**line, **timing}.items():
+            if name not in ("epoch", "steps"):
+                group = "validation" if name.startswith("val_") else "training"
+                tag = f"{group}/{name.removeprefix('val_')}"
+                tf.summary.write(tag, tf.constant(value, tf.float32), metadata=_SCALAR)
+    writer.close()

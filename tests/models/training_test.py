@@ -196,7 +196,7 @@ def test_too_many_of_them_end_the_run(fit, records):
     few = dataclasses.replace(FAST, max_skipped=2)
     key = records.index("train").key(5)
     with pytest.raises(training.TrainingError, match=rf"^3 steps had no finite .*{key}.*lower"):
-        fit(few, spoiled(range(100)))
+        fit(few, spoiled(list(range(100))))
 
 
 def test_a_validation_that_is_not_finite_stops_the_run(fit):

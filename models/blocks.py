@@ -12,7 +12,8 @@ from records.backend import keras, tf
 
 layers = keras.layers
 
-HEADS = ("gap", "flatten", "deep")
+HEADS = ("gap", "mlp", "flatten", "deep")
+_MLP_WIDTH = 512
 _DEEP_WIDTHS = (4096, 4096, 2048, 1024)
 _MINUS_MEANS = (-103.939, -116.779, -123.68)  # of ImageNet, BGR in 0..255
 
@@ -48,9 +49,9 @@ def batch_norm(name: str, *, epsilon: float = 1e-3) -> keras.layers.Layer:
 
     Its statistics are those of the global batch, so that training does not depend on how many
     replicas share it; to be called under the strategy's scope. One replica takes Keras' fused
-    kernel, which trains convnet 1.1 times as fast, without its correction of the variance that is
-    remembered, which several replicas do not have. The momentum of 0.99 or 0.999 that is usual for ImageNet lags behind by
-    hundreds of steps, which are many epochs of a small set.
+    kernel, which trains convnet 1.1 times as fast, without the correction of the variance that
+    several replicas do not have either. The momentum of 0.99 or 0.999 that is usual for ImageNet
+    lags behind by hundreds of steps, which are many epochs of a small set.
     """
     several = tf.distribute.get_strategy().num_replicas_in_sync > 1
     layer = layers.BatchNormalization(
@@ -132,15 +133,19 @@ def logits(x: tf.Tensor, num_classes: int) -> tf.Tensor:
     return layers.Dense(num_classes, dtype="float32", name="logits")(x)
 
 
-def head(x: tf.Tensor, num_classes: int, *, kind: str, dropout: float) -> tf.Tensor:
+def head(
+    x: tf.Tensor, num_classes: int, *, kind: str, dropout: float, earlier: Sequence[tf.Tensor] = ()
+) -> tf.Tensor:
     """Returns float32 logits [batch, classes] of features [batch, height, width, channels].
 
     Args:
         x: the features.
         num_classes: number of logits.
-        kind: `gap` (the mean over the image), `flatten` (every value by itself), or `deep`
-            (flattened, then layers of 4096, 4096, 2048 and 1024).
+        kind: `gap` (the mean over the image), `mlp` (that of `earlier` maps too, normalized, and a
+            layer of 512), `flatten` (every value by itself), or `deep` (flattened, then layers of
+            4096, 4096, 2048 and 1024).
         dropout: rate before each layer but the first of `deep`.
+        earlier: features of lower layers, which say more of texture than the last.
 
     Raises:
         ValueError: if `kind` or `dropout` is wrong.
@@ -149,6 +154,8 @@ def head(x: tf.Tensor, num_classes: int, *, kind: str, dropout: float) -> tf.Ten
     check_dropout(dropout)
     if kind == "gap":
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
+    elif kind == "mlp":
+        x = _perceptron([*earlier, x], dropout)
     else:
         x = layers.Flatten(name="head_flatten")(x)
     for number, width in enumerate(_DEEP_WIDTHS if kind == "deep" else (), start=1):
@@ -156,3 +163,17 @@ def head(x: tf.Tensor, num_classes: int, *, kind: str, dropout: float) -> tf.Ten
             x = Dropout(dropout, name=f"head_dropout{number - 1}")(x)
         x = layers.Dense(width, activation="relu", name=f"head_dense{number}")(x)
     return logits(Dropout(dropout, name="head_dropout")(x), num_classes)
+
+
+def _perceptron(maps: Sequence[tf.Tensor], dropout: float) -> tf.Tensor:
+    """Returns a hidden layer, normalized before and after, of the means of maps."""
+    means = [
+        layers.GlobalAveragePooling2D(name=f"head_pool{number}")(each)
+        for number, each in enumerate(maps, start=1)
+    ]
+    x = layers.Concatenate(name="head_concat")(means) if len(means) > 1 else means[0]
+    x = Dropout(dropout, name="head_dropout_means")(batch_norm("head_norm_means")(x))
+    dense = layers.Dense(
+        _MLP_WIDTH, use_bias=False, kernel_initializer="he_normal", name="head_dense"
+    )
+    return layers.ReLU(name="head_relu")(batch_norm("head_norm")(dense(x)))

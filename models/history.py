@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from records import files
 from records.backend import tf
 
-
 # What TensorBoard knows a scalar by; `tf.summary.scalar` itself wants all of TensorBoard installed.
 _SCALAR = tf.compat.v1.SummaryMetadata(
     plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class=1

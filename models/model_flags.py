@@ -7,7 +7,7 @@ from typing import Any
 
 from absl import flags
 
-from models import transfer, zoo
+from models import blocks, transfer, zoo
 from records import cli
 from records.backend import keras
 
@@ -20,8 +20,9 @@ _POOLING = flags.DEFINE_enum(
 _HEAD = flags.DEFINE_enum(
     "head",
     None,
-    ("gap", "flatten", "deep"),
-    "What follows the features: the mean of each map, all of them, or four dense layers.",
+    blocks.HEADS,
+    "What follows the features: the mean of each map, a small perceptron of these, every value, or"
+    " four dense layers.",
 )
 _INIT_FROM = flags.DEFINE_string(
     "init_from",

@@ -26,8 +26,8 @@ def build(
     Args:
         num_classes: number of logits.
         input_shape: height, width and channels (3) of the images.
-        head: as of `blocks.head`; the paper's is a 1x1 convolution that is averaged after, the
-            same as `gap` but for a ReLU.
+        head: as of `blocks.head`, `mlp` with the last two fire modules; the paper's is a 1x1
+            convolution that is averaged after, the same as `gap` but for a ReLU.
         dropout: rate before the layers of the head.
 
     Input shape:
@@ -45,11 +45,13 @@ def build(
     x = blocks.CaffeInput()(inputs)
     x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)
     x = _halved(x, name="pool1")
+    fires = []
     for number, (squeezed, expanded) in enumerate(_FIRES, start=2):
         x = _fire(x, squeezed, expanded, name=f"fire{number}")
+        fires.append(x)
         if number in _POOLED_AFTER:
             x = _halved(x, name=f"pool{number}")
-    outputs = blocks.head(x, num_classes, kind=head, dropout=dropout)
+    outputs = blocks.head(x, num_classes, kind=head, dropout=dropout, earlier=fires[-2:-1])
     return keras.Model(inputs, outputs, name="squeezenet")
 
 

@@ -115,7 +115,7 @@ def check(*, freezes: bool) -> None:
             raise cli.UsageError(f"--{holder.name} belongs to a base that is frozen by --init_from")
     if _UNFREEZE_FACTOR.present and not _UNFREEZE_EPOCH.value:
         raise cli.UsageError("--unfreeze_factor belongs to --unfreeze_epoch, which is 0")
-    if _UNFREEZE_EPOCH.value >= _EPOCHS.value:
+    if _UNFREEZE_EPOCH.value >= max(_EPOCHS.value, 1):
         raise cli.UsageError(
             f"--unfreeze_epoch={_UNFREEZE_EPOCH.value} is not reached in {_EPOCHS.value} epochs"
         )

@@ -43,7 +43,8 @@ _LABELS = flags.DEFINE_string(
     "labels",
     "folder",
     "`folder` (the first folder level names the class), `suffix` (what follows the last _ of the"
-    " file name does), `pattern` (see --label_pattern) or the path of a CSV.",
+    " file name does), `pattern` (see --label_pattern) or the path of a CSV, from here or from"
+    " within --source.",
 )
 _LABEL_PATTERN = flags.DEFINE_string(
     "label_pattern",
@@ -254,12 +255,14 @@ def _rule() -> labels.Rule:
             return by_name[_LABELS.value]()
         except sources.SourceError as error:
             raise cli.UsageError(str(error)) from None
-    if not os.path.isfile(_LABELS.value):
+    places = [_LABELS.value, os.path.join(_SOURCE.value or "", _LABELS.value)]
+    path = next(filter(os.path.isfile, places), None)
+    if path is None:
         raise cli.UsageError(
             f"--labels must be {', '.join(by_name)} or a CSV file, and there is no file"
-            f" {_LABELS.value!r}"
+            f" {_LABELS.value!r}, here or in --source"
         )
-    rule = labels.by_csv(_LABELS.value, _columns(), encoding=_CSV_ENCODING.value)
+    rule = labels.by_csv(path, _columns(), encoding=_CSV_ENCODING.value)
     pattern = _LABEL_PATTERN.value
     return labels.with_pattern(rule, pattern) if pattern else rule
 

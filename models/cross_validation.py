@@ -38,7 +38,7 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
     # Facts of a single run have no place in the report of all; what was chosen in common has.
     run = dataclasses.replace(first, history=(), best_epoch=0, train_split="all other folds")
     said = results.write(
-        run, everything, folds.POOLED, table.probabilities[np.array(order)], output, trained_on=0
+        run, everything, folds.POOLED, table.probabilities[np.array(order)], output
     )
     path = os.path.join(output, SUSPICIOUS)
     found = predictions.suspicious(table, first.class_names)

@@ -11,10 +11,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from models import charts, metrics
+from models import charts, metrics, runs
 from models.evaluation import Table
 from models.runs import Run
-from records import files
+from records import files, folds
 from records.record_set import RecordSet
 
 _MAX_PICTURES = 60
@@ -28,9 +28,7 @@ _AVERAGES = {
 }
 
 
-def contents(
-    run: Run, record_set: RecordSet, split: str, table: Table, trained_on: int | None
-) -> dict[str, Any]:
+def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[str, Any]:
     """Returns what `report.json` says, as plain values.
 
     `trained_on` counts evaluated images that stand in the training split (None: unknown);
@@ -39,6 +37,7 @@ def contents(
     come with the most confident first.
     """
     matrix, info = table.confusion, record_set.manifest
+    trained_on = runs.num_trained_on(run, record_set, split)
     ratios = metrics.per_class(matrix)
     return {
         "split": split,
@@ -89,7 +88,8 @@ def _verdict(run: Run, split: str, table: Table) -> str:
     matrix = table.confusion
     count, right = int(matrix.sum()), int(np.trace(matrix))
     named, z = np.flatnonzero(matrix.sum(0)), metrics.chance_z(matrix)
-    said = f"{run.model} gets {right:,} of {count:,} images of {split} right ({right / count:.1%})"
+    where = "all folds" if split == folds.POOLED else split
+    said = f"{run.model} gets {right:,} of {count:,} images of {where} right ({right / count:.1%})"
     if len(named) == 1:
         return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
     if abs(z) < 3:

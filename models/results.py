@@ -10,13 +10,7 @@ from records.record_set import RecordSet
 
 
 def write(
-    run: runs.Run,
-    opened: RecordSet,
-    split: str,
-    probabilities: np.ndarray,
-    output: str,
-    *,
-    trained_on: int | None = None,
+    run: runs.Run, opened: RecordSet, split: str, probabilities: np.ndarray, output: str
 ) -> dict[str, Any]:
     """Writes predictions and report of a split to a folder; returns what `report.json` says.
 
@@ -26,14 +20,11 @@ def write(
         split: name of the split.
         probabilities: float32 [rows of the split, classes].
         output: folder, made if missing.
-        trained_on: how many of the images the run was trained on; found out if not given.
     """
     os.makedirs(output, exist_ok=True)
     table = evaluation.table(opened, split, probabilities)
     predictions.write(table, run.class_names, predictions.path(output, split))
-    if trained_on is None:
-        trained_on = runs.num_trained_on(run, opened, split)
-    said = report.contents(run, opened, split, table, trained_on)
+    said = report.contents(run, opened, split, table)
     path = report.write(said, opened, split, output)
     print("\n".join([*report.headline(said), f"report: {path}"]))
     return said

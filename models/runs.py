@@ -185,8 +185,11 @@ def held(run_dir: str) -> Iterator[None]:
 def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
     """Returns how many images of a split the run was trained on, by the bytes of their files.
 
-    None if that cannot be told, because the records of the training are gone or were built anew.
+    None if that cannot be told, because the records of the training are gone or were built anew. 0
+    for all folds together, where each image is predicted by a run that never saw it.
     """
+    if split == folds.POOLED:
+        return 0
     try:
         trained = records_of(run)
         if trained.manifest.digest != run.records_digest:

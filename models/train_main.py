@@ -255,7 +255,10 @@ def _runtime() -> runtime.Runtime:
 
 def _options(how: runtime.Runtime) -> training.TrainOptions:
     one_gpu = how.num_replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
-    return training_flags.options(seed=flags.FLAGS.seed, one_gpu=one_gpu)
+    made = training_flags.options(seed=flags.FLAGS.seed, one_gpu=one_gpu)
+    if made.jit_compile and how.num_replicas > 1:
+        raise cli.UsageError(f"--jit_compile is for one replica, and there are {how.num_replicas}")
+    return made
 
 
 def _lost(error: Exception) -> NoReturn:

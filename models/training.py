@@ -180,10 +180,11 @@ def fit(
         and the rows that were to blame for what was skipped.
 
     Raises:
-        TrainingError: if the monitored metric, or too many steps' loss, is not finite.
+        TrainingError: if the monitored metric, or too many steps' loss, is not finite, or the
+            folder holds checkpoints of another training; it names the first difference.
         CheckpointError: if there are checkpoints, and none can be read.
-        ValueError: if the model takes images in another range, draws random numbers that cannot be
-            resumed, or the checkpoint is that of another training; it names the first difference.
+        ValueError: if the model takes images in another range, or draws random numbers that cannot be
+            resumed.
     """
     input_range.check(model, data.input_range)
     dropout.check(model)
@@ -433,7 +434,7 @@ def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in {**saved, **now}:
         was, is_now = saved.get(name, "not there"), now.get(name, "not there")
         if was != is_now:
-            raise ValueError(
+            raise TrainingError(
                 f"{name} was {was!r} in the training that was begun here and is {is_now!r} now;"
                 " a training goes on exactly or not at all: restore it, or take another run folder"
             )

@@ -13,10 +13,13 @@ def records(tmp_path_factory):
     return fakes.built(tmp_path_factory.mktemp("set"), {"dark": 40, "light": 30})
 
 
-def by_brightness(images):
+def by_brightness(images, training):
     """A perfect classifier of the fake classes: the light ones lie above 60."""
     light = tf.reduce_mean(images, [1, 2, 3]) * 255 > 60
-    return tf.one_hot(tf.cast(light, tf.int32), 2)
+    return tf.one_hot(tf.cast(light, tf.int32), 2) * 9
+
+
+BY_BRIGHTNESS = evaluation.Predictor(by_brightness)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
@@ -24,7 +27,7 @@ def test_a_perfect_model_scores_1_even_when_the_loader_is_shuffled(records, batc
     rows = resident.load(records, "train", show_progress=False)
     dataset = pipeline.evaluation_dataset(rows, batch_size=batch_size)
     for ds in (dataset, dataset.shuffle(100, seed=1)):
-        probabilities = evaluation.predict(by_brightness, ds, len(rows))
+        probabilities = BY_BRIGHTNESS.predict(ds, len(rows))
         table = evaluation.table(records, "train", probabilities)
         assert table.confusion.tolist() == [[24, 0], [0, 18]]
         assert table.keys[5] == records.index("train").key(5)
@@ -36,4 +39,4 @@ def test_a_row_that_comes_twice_or_never_is_an_error(records, spoil):
     dataset = pipeline.evaluation_dataset(rows, batch_size=5)
     wrong = dataset.concatenate(dataset.take(1)) if spoil == "twice" else dataset.skip(1)
     with pytest.raises(RuntimeError, match="5 of 14 rows were not evaluated exactly once"):
-        evaluation.predict(by_brightness, wrong, len(rows))
+        BY_BRIGHTNESS.predict(wrong, len(rows))

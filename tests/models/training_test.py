@@ -166,7 +166,7 @@ def test_it_goes_on_from_the_checkpoint_before_a_damaged_one(fit, tmp_path, caps
 )
 def test_another_training_does_not_go_on(fit, change, said):
     fit(SHORT)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(training.TrainingError, match=said):
         fit(dataclasses.replace(SHORT, **change))
 
 

@@ -183,8 +183,8 @@ def fit(
         TrainingError: if the monitored metric, or too many steps' loss, is not finite, or the
             folder holds checkpoints of another training; it names the first difference.
         CheckpointError: if there are checkpoints, and none can be read.
-        ValueError: if the model takes images in another range, or draws random numbers that cannot be
-            resumed.
+        ValueError: if the model takes images in another range, or draws random numbers that
+            cannot be resumed.
     """
     input_range.check(model, data.input_range)
     dropout.check(model)

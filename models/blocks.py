@@ -12,7 +12,7 @@ from records.backend import keras, tf
 
 layers = keras.layers
 
-HEADS = ("gap", "mlp", "flatten", "deep")
+HEADS = ("gap", "linear", "mlp", "flatten", "deep")
 _MLP_WIDTH = 512
 _DEEP_WIDTHS = (4096, 4096, 2048, 1024)
 _MINUS_MEANS = (-103.939, -116.779, -123.68)  # of ImageNet, BGR in 0..255
@@ -141,9 +141,9 @@ def head(
     Args:
         x: the features.
         num_classes: number of logits.
-        kind: `gap` (the mean over the image), `mlp` (that of `earlier` maps too, normalized, and a
-            layer of 512), `flatten` (every value by itself), or `deep` (flattened, then layers of
-            4096, 4096, 2048 and 1024).
+        kind: `gap` (the mean over the image), `linear` (that of `earlier` maps too, normalized),
+            `mlp` (the same and a layer of 512), `flatten` (every value by itself), or `deep`
+            (flattened, then layers of 4096, 4096, 2048 and 1024).
         dropout: rate before each layer but the first of `deep`.
         earlier: features of lower layers, which say more of texture than the last.
 
@@ -154,8 +154,9 @@ def head(
     check_dropout(dropout)
     if kind == "gap":
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
-    elif kind == "mlp":
-        x = _perceptron([*earlier, x], dropout)
+    elif kind in ("linear", "mlp"):
+        x = _means([*earlier, x])
+        x = _perceptron(x, dropout) if kind == "mlp" else x
     else:
         x = layers.Flatten(name="head_flatten")(x)
     for number, width in enumerate(_DEEP_WIDTHS if kind == "deep" else (), start=1):
@@ -165,15 +166,20 @@ def head(
     return logits(Dropout(dropout, name="head_dropout")(x), num_classes)
 
 
-def _perceptron(maps: Sequence[tf.Tensor], dropout: float) -> tf.Tensor:
-    """Returns a hidden layer, normalized before and after, of the means of maps."""
+def _means(maps: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the means over the image of several maps, normalized."""
     means = [
         layers.GlobalAveragePooling2D(name=f"head_pool{number}")(each)
         for number, each in enumerate(maps, start=1)
     ]
     x = layers.Concatenate(name="head_concat")(means) if len(means) > 1 else means[0]
-    x = Dropout(dropout, name="head_dropout_means")(batch_norm("head_norm_means")(x))
+    return batch_norm("head_norm_means")(x)
+
+
+def _perceptron(x: tf.Tensor, dropout: float) -> tf.Tensor:
+    """Returns a hidden layer of 512, normalized."""
     dense = layers.Dense(
         _MLP_WIDTH, use_bias=False, kernel_initializer="he_normal", name="head_dense"
     )
-    return layers.ReLU(name="head_relu")(batch_norm("head_norm")(dense(x)))
+    x = dense(Dropout(dropout, name="head_dropout_means")(x))
+    return layers.ReLU(name="head_relu")(batch_norm("head_norm")(x))

@@ -15,6 +15,7 @@ MONITORS = {  # 1: higher is better
     "val_accuracy": 1,
     "val_macro_f1": 1,
     "val_balanced_accuracy": 1,
+    "epoch": 1,  # the last is the best: for validation splits too small to choose by
 }
 
 

@@ -21,8 +21,8 @@ _HEAD = flags.DEFINE_enum(
     "head",
     None,
     blocks.HEADS,
-    "What follows the features: the mean of each map, a small perceptron of these, every value, or"
-    " four dense layers.",
+    "What follows the features: the mean of each map; these normalized, with or without a hidden"
+    " layer; every value; or four dense layers.",
 )
 _INIT_FROM = flags.DEFINE_string(
     "init_from",

@@ -26,8 +26,8 @@ def build(
     Args:
         num_classes: number of logits.
         input_shape: height, width and channels (3) of the images.
-        head: as of `blocks.head`, `mlp` with the last two fire modules; the paper's is a 1x1
-            convolution that is averaged after, the same as `gap` but for a ReLU.
+        head: as of `blocks.head`, `linear` and `mlp` with the last two fire modules; the paper's is
+            a 1x1 convolution that is averaged after, the same as `gap` but for a ReLU.
         dropout: rate before the layers of the head.
 
     Input shape:

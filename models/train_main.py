@@ -205,10 +205,14 @@ def _check_flags() -> None:
     several_at_once = _REPEATS.value > 1 or (_FOLDS.value and not _FOLD.present)
     if several_at_once and (_WORKERS.value or os.environ.get("TF_CONFIG")):
         raise cli.UsageError("--folds and --repeats train in processes of their own, one by one")
+    if _WORKERS.value and flags.FLAGS.source:
+        raise cli.UsageError("--workers read one record set: pack it first, and give --records")
     if _FOLDS.value:
         for holder in (_TRAIN_SPLIT, _VALIDATION_SPLIT):
             if holder.present:
                 raise cli.UsageError(f"--{holder.name} has no effect with --folds")
+        if _REPORT.value and not _FOLD.present:
+            raise cli.UsageError("--report has no effect with --folds: all of them are reported on")
         if flags.FLAGS.residency == "stream":
             raise cli.UsageError("--folds needs the rows in memory, not --residency=stream")
     if _TRAIN_SPLIT.value == _VALIDATION_SPLIT.value:

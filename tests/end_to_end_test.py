@@ -220,6 +220,22 @@ WRONG_USE = [
     ("models.train_main", ("--run_dir=x", "--epochs=0"), 2, "epochs must be at least 1, got 0"),
     ("models.train_main", ("--run_dir=x", "--monitor=val_f1"), 2, "should be one of <val_loss|"),
     ("models.train_main", ("--run_dir=x", "--rotation_range=-3"), 2, "0..180, got -3"),
+    (
+        "models.train_main",
+        ("--run_dir=x", "--pooling=min"),
+        2,
+        "--pooling has no effect on convnet",
+    ),
+    (
+        "models.train_main",
+        ("--run_dir=x", "--focal_gamma=1"),
+        2,
+        "--focal_gamma belongs to loss focal",
+    ),
+    ("models.train_main", ("--run_dir=x", "--unfreeze_epoch=2"), 2, "frozen by --init_from"),
+    ("models.train_main", ("--run_dir=x", "--folds=3", "--fold=3"), 2, "--fold must be below"),
+    ("models.train_main", ("--run_dir=x", "--folds=3", "--report=test"), 2, "all of them are"),
+    ("models.train_main", ("--run_dir=x", "--source=.", "--workers=a:1,b:1"), 2, "pack it first"),
     ("models.evaluate_main", ("--run_dir=nowhere",), 2, "an existing folder, got 'nowhere'"),
     (
         "datapipe.benchmark_main",
@@ -273,7 +289,8 @@ def test_training_refuses_what_cannot_be_meant(run_dir, tmp_path, flag, message)
     [
         *("records.build_main", "records.inspect_main", "datapipe.benchmark_main"),
         *("datapipe.preview_main", "models.doctor_main"),
-        *("models.train_main", "models.evaluate_main"),
+        *("models.train_main", "models.evaluate_main", "models.benchmark_main"),
+        *("models.sweep_main",),
     ],
 )
 def test_help_shows_a_command_and_the_flags(module):
@@ -290,6 +307,24 @@ def test_run_sh_knows_its_commands():
     assert known.returncode == 0 and "./run.sh bench" in known.stdout
     unknown = subprocess.run([script, "tset"], capture_output=True, text=True)
     assert unknown.returncode == 2 and "no such command: tset" in unknown.stderr
+
+
+def test_folds_predict_every_image_once_and_are_not_trained_twice(run_dir, tmp_path):
+    command = (
+        *("models.train_main", f"--records={run_dir}/records", f"--run_dir={tmp_path}/cv"),
+        *("--model=lenet", "--epochs=2", "--batch_size=16", "--folds=3"),
+    )
+    done = fakes.run_module(*command)
+    assert done.returncode == 0, done.stderr
+    assert "each of 3 folds" in done.stdout and "images of all folds right" in done.stdout
+    said = json.loads((tmp_path / "cv/report.json").read_text("utf-8"))
+    assert said["accuracy"]["count"] == 90 and said["trained_on"] == 0
+    keys = (tmp_path / "cv/predictions-pooled.csv").read_text("utf-8").splitlines()[1:]
+    assert len({line.split(",")[0] for line in keys}) == 90
+    evaluated = fakes.run_module("models.evaluate_main", f"--run_dir={tmp_path}/cv/fold-01")
+    assert evaluated.returncode == 0 and "was trained on" not in evaluated.stdout
+    again = fakes.run_module(*command)
+    assert again.returncode == 0 and again.stdout.count("finished before") == 3
 
 
 def test_the_sample_is_small_and_says_where_it_comes_from():

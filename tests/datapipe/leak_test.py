@@ -23,7 +23,7 @@ def resident_kib():
     with open("/proc/self/status") as file:
         return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
 
-for epoch in range(20):  # an iterator for each, as a loop over epochs makes them
+for epoch in range(25):  # an iterator for each, as a loop over epochs makes them
     for _ in zip(range(150), dataset):
         pass
     print(resident_kib())
@@ -41,8 +41,9 @@ def test_memory_is_flat(tmp_path, residency):
     )
     assert done.returncode == 0, done.stderr
     mebibytes = [int(line) / 1024 for line in done.stdout.split()]
-    # A batch of these is 0.8 MB: one kept in each of the later epochs would be 12 MB.
-    assert mebibytes[-1] - mebibytes[4] < 10, mebibytes
+    # A batch of these is 0.8 MB: one kept in each of the later epochs would be 12 MB. The first ten
+    # fill the buffers of as many threads as happen to be free.
+    assert mebibytes[-1] - mebibytes[9] < 9, mebibytes
 
 
 ITERATORS = """

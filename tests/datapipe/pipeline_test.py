@@ -234,18 +234,16 @@ with how.strategy.scope():
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
                      options.Target("balanced"), seed=5, batch_size=12)
 later, photo = residency == "device", options.PRESETS["photo"]
-dataset = runtime.distributed(
-    how.strategy,
-    lambda replica, num_replicas: pipeline.training_dataset(
-        rows, plan, photo, images_later=later, replica=replica, num_replicas=num_replicas))
+dataset = pipeline.training_dataset(rows, plan, photo, images_later=later, pieces=replicas)
 make = pipeline.image_maker(rows, plan, photo)
-def step(batch):
+def step(pieces):
+    batch = pieces[runtime.replica_number()]
     image = make(batch["row"], batch["numbers"]) if later else batch["image"]
     return batch["row"], batch["label"], batch["weight"], image
-run = tf.function(lambda batch: how.strategy.run(step, args=(batch,)))
+run = tf.function(lambda pieces: how.strategy.run(step, args=(pieces,)))
 digest, iterator = hashlib.sha256(), iter(dataset)
 for _ in range(8):
-    for made in run(next(iterator)):
+    for made in run(tuple(next(iterator) for _ in range(replicas))):
         for part in how.strategy.experimental_local_results(made):
             digest.update(part.numpy().tobytes())
 print(replicas, digest.hexdigest())
@@ -296,11 +294,15 @@ with how.strategy.scope():
                               layers.BatchNormalization(), layers.Flatten(), layers.Dense(2)])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile("sgd", loss, weighted_metrics=["accuracy"])
-data = runtime.distributed(
-    how.strategy,
-    lambda replica, num_replicas: pipeline.evaluation_dataset(
-        rows, batch_size=4, replica=replica, num_replicas=num_replicas,
-    ).map(lambda batch: (batch["image"], batch["label"], batch["weight"])))
+# As Keras would have it, but for the iterator over devices, which may crash when it goes.
+data = how.strategy.distribute_datasets_from_function(
+    lambda context: pipeline.evaluation_dataset(
+        rows, batch_size=4, replica=context.input_pipeline_id,
+        num_replicas=context.num_input_pipelines,
+    ).map(lambda batch: (batch["image"], batch["label"], batch["weight"])),
+    tf.distribute.InputOptions(
+        experimental_fetch_to_device=False,
+        experimental_replication_mode=tf.distribute.InputReplicationMode.PER_REPLICA))
 before = model.evaluate(data, steps=3, verbose=0)
 model.fit(data, steps_per_epoch=3, verbose=0)
 finite = all(np.isfinite(weights).all() for weights in model.get_weights())

@@ -153,7 +153,11 @@ def test_published_parameter_counts(name, size, outputs, options, parameters):
         (("lenet", 2, SHAPE), {"dropout": -0.1}, r"dropout must lie in \[0, 1\), got -0.1"),
         (("baseline20", 2, SHAPE), {"dropout": 2}, r"dropout must lie in \[0, 1\), got 2"),
         (("lenet", 2, SHAPE), {"pooling": "sum"}, "pooling must be one of max, average, min, got"),
-        (("vgg16", 2, SHAPE), {"head": "top"}, "head must be one of gap, flatten, deep, got 'top'"),
+        (
+            ("vgg16", 2, SHAPE),
+            {"head": "top"},
+            "head must be one of gap, linear, mlp, flatten, deep, got 'top'",
+        ),
         (("squeezenet", 2, (64, 64, 1)), {}, "squeezenet takes images of 3 channels, got 1"),
         (("vgg19", 2, (64, 64, 4)), {}, "vgg19 takes images of 3 channels, got 4"),
         (("mobilenet", 2, (64, 64, 1)), {}, "mobilenet takes images of 3 channels, got 1"),

@@ -128,9 +128,16 @@ class MinPooling2D(keras.layers.MaxPooling2D):
         return -super().call(-inputs)
 
 
-def logits(x: tf.Tensor, num_classes: int) -> tf.Tensor:
-    """Returns float32 logits [batch, classes] of values [batch, n], under any policy."""
-    return layers.Dense(num_classes, dtype="float32", name="logits")(x)
+def logits(x: tf.Tensor, num_classes: int, *, initial: str = "glorot_uniform") -> tf.Tensor:
+    """Returns float32 logits [batch, classes] of values [batch, n], under any policy.
+
+    Args:
+        x: the values.
+        num_classes: number of logits.
+        initial: name of Keras' initializer of the weights.
+    """
+    dense = layers.Dense(num_classes, dtype="float32", kernel_initializer=initial, name="logits")
+    return dense(x)
 
 
 def head(
@@ -163,7 +170,10 @@ def head(
         if number > 1:
             x = Dropout(dropout, name=f"head_dropout{number - 1}")(x)
         x = layers.Dense(width, activation="relu", name=f"head_dense{number}")(x)
-    return logits(Dropout(dropout, name="head_dropout")(x), num_classes)
+    # A few dozen steps do not undo random logits of normalized features: from zero, ten folds of
+    # 148 photographs had 4 of 100 more right.
+    initial = "zeros" if kind in ("linear", "mlp") else "glorot_uniform"
+    return logits(Dropout(dropout, name="head_dropout")(x), num_classes, initial=initial)
 
 
 def _means(maps: Sequence[tf.Tensor]) -> tf.Tensor:

@@ -6,13 +6,14 @@ of parts of the data are merged by adding them; only then is anything divided.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 _POSTERIOR_DRAWS = 4000  # fewer for many classes: 400 at 1,000 classes
 _POSTERIOR_CELLS = 40_000_000  # random numbers in all; they take 2 seconds
 _POSTERIOR_PIECES = 20
+_Draw = Callable[[tuple[int, int, int]], np.ndarray]
 _Z95 = 1.959963984540054  # the standard normal quantile of 0.975
 
 
@@ -60,14 +61,18 @@ def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def accuracy_of(matrix: np.ndarray) -> np.ndarray:
-    """Returns the share of hits; leading axes are kept."""
+    """Returns the share of hits, which is micro F1 too; leading axes are kept."""
     return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)))
 
 
 def macro_f1_of(matrix: np.ndarray) -> np.ndarray:
     """Returns the plain mean of F1 over the classes that occur, as truth or as prediction."""
-    occurs = (matrix.sum(-1) + matrix.sum(-2)) > 0
-    return _ratio((per_class(matrix)["f1"] * occurs).sum(-1), occurs.sum(-1))
+    return average_of(matrix, "macro", "f1")
+
+
+def weighted_f1_of(matrix: np.ndarray) -> np.ndarray:
+    """Returns the mean of F1 over the classes, each weighted by its images."""
+    return average_of(matrix, "weighted", "f1")
 
 
 def balanced_accuracy_of(matrix: np.ndarray) -> np.ndarray:
@@ -76,47 +81,147 @@ def balanced_accuracy_of(matrix: np.ndarray) -> np.ndarray:
     return _ratio((per_class(matrix)["recall"] * occurs).sum(-1), occurs.sum(-1))
 
 
+def mcc_of(matrix: np.ndarray) -> np.ndarray:
+    """Returns the correlation of labels and predictions, 0 where one of them never varies.
+
+    Matthews' coefficient for any number of classes (Gorodkin 2004,
+    doi:10.1016/j.compbiolchem.2004.09.006); leading axes are kept.
+    """
+    total, support, named = matrix.sum((-2, -1)), matrix.sum(-1), matrix.sum(-2)
+    hits = np.trace(matrix, axis1=-2, axis2=-1)
+    labels_vary, predictions_vary = (
+        np.sqrt(np.maximum(total**2 - (counts**2).sum(-1), 0.0)) for counts in (support, named)
+    )
+    return _ratio(hits * total - (support * named).sum(-1), labels_vary * predictions_vary)
+
+
+def average_of(matrix: np.ndarray, average: str, ratio: str) -> np.ndarray:
+    """Returns one of the averages that are so often taken for each other; leading axes are kept.
+
+    Args:
+        matrix: counts [..., classes, classes].
+        average: `macro`, the plain mean over the classes that occur, as truth or as prediction;
+            `weighted`, each class by its images; `micro`, of all images together, where precision,
+            recall and F1 are all the accuracy.
+        ratio: `precision`, `recall` or `f1`.
+    """
+    if average == "micro":
+        return accuracy_of(matrix)
+    ratios = per_class(matrix)
+    if average == "macro":
+        weights = (ratios["support"] + matrix.sum(-2)) > 0
+    else:
+        weights = ratios["support"]
+    return _ratio((ratios[ratio] * weights).sum(-1), weights.sum(-1))
+
+
 def if_unrelated(matrix: np.ndarray) -> np.ndarray:
     """Returns the counts to be expected if predictions had nothing to do with the images."""
     return np.outer(matrix.sum(1), matrix.sum(0)) / max(matrix.sum(), 1)
 
 
-def scores(matrix: np.ndarray, *, seed: int = 0) -> dict[str, Score]:
-    """Returns accuracy, macro F1 and balanced accuracy.
+SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "accuracy": accuracy_of,
+    "macro_f1": macro_f1_of,
+    "balanced_accuracy": balanced_accuracy_of,
+    "weighted_f1": weighted_f1_of,
+    "mcc": mcc_of,
+}
 
-    Accuracy has a Wilson interval. The others have that of the posterior of the counts, each row
-    of the matrix a Dirichlet with a prior of one image spread evenly over the whole matrix (Goutte
-    and Gaussier 2005, doi:10.1007/978-3-540-31865-1_25). Resampling the images would call a test
-    without mistakes certain; this does not.
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Which images the counts are of, where some of them belong together.
+
+    Attributes:
+        labels: int [n].
+        predicted: int [n].
+        groups: int [n], equal for images that are not independent, such as those of one person.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    groups: np.ndarray
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups."""
+        return len(np.unique(self.groups))
+
+    @property
+    def independent(self) -> bool:
+        """Whether each image is a group of its own."""
+        return self.num_groups == len(self.groups)
+
+
+def scores(
+    matrix: np.ndarray, images: Images | None = None, *, seed: int = 0
+) -> dict[str, Score]:
+    """Returns the scores of `SCORES`, with intervals.
+
+    Accuracy of independent images has a Wilson interval. All else has that of the posterior of the
+    counts, each row of the matrix a Dirichlet with a prior of one image spread evenly over the
+    whole matrix (Goutte and Gaussier 2005, doi:10.1007/978-3-540-31865-1_25). Resampling the images
+    would call a test without mistakes certain; this does not.
+
+    Where images are grouped, a group counts as what it is, one: each has a random weight of mean 1
+    (the Bayesian bootstrap over groups, Rubin 1981, doi:10.1214/aos/1176345338), and the prior is
+    one group. With groups of one image that is the Dirichlet above.
+
+    Args:
+        matrix: counts [classes, classes].
+        images: those that were counted, if some of them may belong together.
+        seed: of the draws.
     """
     count, hits = int(matrix.sum()), int(np.trace(matrix))
     expected = if_unrelated(matrix)
-    low, high = wilson(hits, count)
-    result = {
-        "accuracy": Score(hits / max(count, 1), low, high, count, float(accuracy_of(expected)))
-    }
-    functions = {"macro_f1": macro_f1_of, "balanced_accuracy": balanced_accuracy_of}
-    drawn: dict[str, list[np.ndarray]] = {name: [] for name in functions}
-    for matrices in _posterior(matrix, seed):
-        for name, function in functions.items():
+    grouped = None if images is None or images.independent else images
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
+    for matrices in _posterior(matrix, grouped, seed):
+        for name, function in SCORES.items():
             drawn[name].append(function(matrices))
-    for name, function in functions.items():
+    result = {}
+    for name, function in SCORES.items():
         value, chance = float(function(matrix)), float(function(expected))
-        low, high = np.quantile(np.concatenate(drawn[name]), [0.025, 0.975])
-        result[name] = Score(value, min(float(low), value), max(float(high), value), count, chance)
+        low, high = np.quantile(np.concatenate(drawn[name]), [0.025, 0.975]).tolist()
+        result[name] = Score(value, min(low, value), max(high, value), count, chance)
+    if grouped is None:
+        low, high = wilson(hits, count)
+        result["accuracy"] = dataclasses.replace(result["accuracy"], low=low, high=high)
     return result
 
 
-def _posterior(matrix: np.ndarray, seed: int) -> Iterator[np.ndarray]:
+def _posterior(matrix: np.ndarray, grouped: Images | None, seed: int) -> Iterator[np.ndarray]:
     """Yields draws of the matrix, float64 [draws, classes, classes], in pieces of bounded size."""
     cells, rng = matrix.size, np.random.default_rng(seed)
+    numbers = cells if grouped is None else max(cells, len(grouped.labels))
+    draws = max(10, min(_POSTERIOR_DRAWS, _POSTERIOR_CELLS // numbers) // _POSTERIOR_PIECES)
+    draw = _draw_of_images(matrix, rng) if grouped is None else _draw_of_groups(grouped, rng)
     for _ in range(_POSTERIOR_PIECES):
-        draws = max(10, min(_POSTERIOR_DRAWS, _POSTERIOR_CELLS // cells) // _POSTERIOR_PIECES)
-        drawn = rng.standard_gamma(matrix + 1 / cells, (draws, *matrix.shape))
+        drawn = draw((draws, *matrix.shape))
         drawn_rows = drawn.sum(2, keepdims=True)  # 0 where a class has no image: it stays 0
         yield drawn * np.divide(
             matrix.sum(1)[:, None], drawn_rows, out=np.zeros_like(drawn_rows), where=drawn_rows > 0
         )
+
+
+def _draw_of_images(matrix: np.ndarray, rng: np.random.Generator) -> _Draw:
+    return lambda shape: rng.standard_gamma(matrix + 1 / matrix.size, shape)
+
+
+def _draw_of_groups(images: Images, rng: np.random.Generator) -> _Draw:
+    number = np.unique(images.groups, return_inverse=True)[1]
+
+    def draw(shape: tuple[int, int, int]) -> np.ndarray:
+        cells = shape[1] * shape[2]
+        drawn = rng.standard_gamma(1 / cells, shape) * (len(number) / images.num_groups)
+        cell = images.labels.astype(np.int64) * shape[2] + images.predicted
+        for each in drawn.reshape(shape[0], cells):
+            weight = rng.standard_exponential(images.num_groups)
+            each += np.bincount(cell, weights=weight[number], minlength=cells)
+        return drawn
+
+    return draw
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import matthews_corrcoef, precision_recall_fscore_support
 
 from models import addons, metrics
 from records.backend import tf
@@ -116,7 +117,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says(num_classes, images, 
 
 
 def test_a_thousand_classes_take_bounded_memory():
-    pieces = metrics._posterior(np.eye(1000, dtype=np.int64) * 5, 0)
+    pieces = metrics._posterior(np.eye(1000, dtype=np.int64) * 5, None, 0)
     piece = next(pieces)
     assert piece.nbytes < 100 << 20
     np.testing.assert_allclose(piece.sum(2), 5)
@@ -134,3 +135,67 @@ def test_log_loss_is_finite_even_for_certain_mistakes():
     probabilities = np.array([[1.0, 0.0], [0.25, 0.75]])
     np.testing.assert_allclose(metrics.log_loss(np.array([0, 1]), probabilities), -np.log(0.75) / 2)
     assert np.isfinite(metrics.log_loss(np.array([1, 1]), probabilities))
+
+
+@pytest.mark.parametrize("average", ["macro", "weighted", "micro"])
+@pytest.mark.parametrize("ratio", ["precision", "recall", "f1"])
+def test_averages_are_those_of_scikit_learn(average, ratio):
+    rng = np.random.default_rng(3)
+    labels, predicted = rng.integers(0, 5, 300), rng.integers(1, 6, 300)  # 0 is never predicted
+    expected = precision_recall_fscore_support(
+        labels, predicted, average=average, zero_division=0
+    )[("precision", "recall", "f1").index(ratio)]
+    matrix = metrics.confusion(labels, predicted, 6)
+    np.testing.assert_allclose(metrics.average_of(matrix, average, ratio), expected)
+
+
+def test_correlation_is_that_of_scikit_learn():
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 4, 300)
+    predicted = np.where(rng.random(300) < 0.6, labels, rng.integers(0, 4, 300))
+    matrix = metrics.confusion(labels, predicted, 4)
+    np.testing.assert_allclose(metrics.mcc_of(matrix), matthews_corrcoef(labels, predicted))
+    assert metrics.mcc_of(np.array([[60, 0], [40, 0]])) == 0
+
+
+def _people(rng, num_groups, size=7):
+    """Labels, predictions and groups of people of whom some are easy and some are not."""
+    labels = np.repeat(rng.integers(0, 3, num_groups), size)
+    right = rng.random(num_groups * size) < np.repeat(rng.beta(2, 1, num_groups), size)
+    predicted = np.where(right, labels, (labels + rng.integers(1, 3, len(labels))) % 3)
+    return metrics.Images(labels, predicted, np.repeat(np.arange(num_groups), size))
+
+
+def _scores(of, images=None):
+    return metrics.scores(metrics.confusion(of.labels, of.predicted, 3), images)
+
+
+def test_intervals_of_grouped_images_cover_the_truth_as_often_as_they_say():
+    rng = np.random.default_rng(0)
+    many = _people(rng, 20_000)
+    truth = {name: score.value for name, score in _scores(many).items()}
+    covered = dict.fromkeys(truth, 0)
+    alone = 0
+    for _ in range(100):
+        images = _people(rng, 60)
+        for name, score in _scores(images, images).items():
+            covered[name] += score.low <= truth[name] <= score.high
+        accuracy = _scores(images)["accuracy"]
+        alone += accuracy.low <= truth["accuracy"] <= accuracy.high
+    assert min(covered.values()) >= 88
+    assert alone < 88  # as independent images their intervals say too much
+
+
+def test_groups_of_one_image_change_nothing():
+    rng = np.random.default_rng(0)
+    images = _people(rng, 50, size=1)
+    assert _scores(images, images) == _scores(images)
+
+
+def test_a_perfect_test_of_few_people_is_not_that_of_many_images():
+    labels = np.repeat(np.arange(3), 100)
+    images = metrics.Images(labels, labels, np.arange(300) // 10)
+    grouped, single = (_scores(images, given)["accuracy"] for given in (images, None))
+    assert grouped.high == pytest.approx(single.high) == 1
+    assert metrics.wilson(30, 30)[0] < grouped.low < metrics.wilson(60, 60)[0]
+    assert single.low > 0.98

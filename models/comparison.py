@@ -4,7 +4,7 @@ A variation is one run or several that differ in their seed alone; the first is 
 of noise can make equal variations look different, and each is asked for by a test of its own:
 
 - Other images would have given other scores. Predictions of base and variation are exchanged image
-  by image (`significance.paired_permutation_of_runs`), by group where the records know groups.
+  by image (`significance.paired_permutation_of_runs`), those of a group together.
 - Another seed would have given another model. With 3 or more pairs of runs: Student's paired t test
   over them (`significance.paired_runs`). With fewer this noise is NOT covered: what is found is
   true of these very models, and says little of the settings that made them.
@@ -24,7 +24,7 @@ import numpy as np
 
 from models import metrics, predictions, runs, significance, summary
 from models.evaluation import Table
-from records import apportionment, cli, files, folds, manifest, record_set
+from records import cli, files, folds
 
 METRIC = "macro_f1"  # what differences are tested in, unless another is asked for
 BETTER, WORSE, NOISE = "better", "worse", "within noise"
@@ -124,7 +124,7 @@ class Comparison:
         metric: that differences are in.
         images: that all runs predicted.
         left_out: the most images of a run that others did not predict.
-        exchanged: what was exchanged as one, and why.
+        groups: how many groups they form, each of which is exchanged as one.
         lines: one a variation, the base first.
         notes: sentences on the best, on noise and on chance.
     """
@@ -133,7 +133,7 @@ class Comparison:
     metric: str
     images: int
     left_out: int
-    exchanged: str
+    groups: int
     lines: tuple[Line, ...]
     notes: tuple[str, ...]
 
@@ -175,13 +175,13 @@ def compare(
     """
     _check(variations, metric)
     tables, left_out = _joined([[_read(v, f) for f in v.folders] for v in variations], variations)
-    groups, exchanged = _groups(variations, tables[0][0].keys)
+    groups = tables[0][0].groups
     differences = _differences(variations, tables, metric, groups, seed)
     lines = tuple(
         Line(
             name=each.name,
             folders=each.folders,
-            metrics=_measured([table.confusion for table in own]),
+            metrics=_measured(own),
             chance_z=tuple(metrics.chance_z(table.confusion) for table in own),
             difference=difference,
         )
@@ -192,7 +192,7 @@ def compare(
         metric=metric,
         images=len(tables[0][0].keys),
         left_out=left_out,
-        exchanged=exchanged,
+        groups=len(np.unique(groups)),
         lines=lines,
         notes=_notes(lines, metric),
     )
@@ -211,7 +211,9 @@ def text(compared: Comparison) -> str:
     count = f"{compared.split}: {compared.images:,} images that all runs predicted"
     if compared.left_out:
         count += f" (up to {compared.left_out:,} of a run left out, which others did not predict)"
-    notes = [f"p by images: predictions exchanged {compared.exchanged}", *compared.notes]
+    unit = "image" if compared.groups == compared.images else "group"
+    exchanged = f"predictions exchanged {unit} by {unit}, {compared.groups:,} of them"
+    notes = [f"p by images: {exchanged}", *compared.notes]
     return "\n".join(
         [
             count,
@@ -282,38 +284,11 @@ def _joined(
     return joined, longest - len(shared.keys)
 
 
-def _groups(variations: Sequence[Variation], keys: Sequence[str]) -> tuple[np.ndarray | None, str]:
-    """Returns the group of each image, int64 [n], or None if unknown; and what is said of it."""
-    for each in variations:
-        for folder in each.folders:
-            found = _groups_of(folder, keys)
-            if found is not None:
-                return found, f"by the groups of the records, {len(np.unique(found)):,} of them"
-    return None, "image by image: the records, which know what belongs together, are gone or others"
-
-
-def _groups_of(folder: str, keys: Sequence[str]) -> np.ndarray | None:
-    """Returns the groups of images by the records of a run, None if these do not know them."""
-    finished = [path for path in (folder, *_numbered(folder, "fold")) if runs.is_finished(path)]
-    if not finished:
-        return None
-    try:
-        opened = record_set.open_set(runs.load(finished[0]).records)
-        # Of all rows: splits and folds change which rows stand where, not what belongs together.
-        index = folds.pooled(opened).index(folds.POOLED)
-    except (runs.RunError, manifest.ManifestError, OSError):
-        return None
-    rows = {os.fsdecode(key): row for row, key in enumerate(index.keys)}
-    if not all(key in rows for key in keys):
-        return None
-    return index.group[[rows[key] for key in keys]]
-
-
 def _differences(
     variations: Sequence[Variation],
     tables: Sequence[Sequence[Table]],
     metric: str,
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     seed: int,
 ) -> list[Difference]:
     """Returns how all but the first stand to the first."""
@@ -353,26 +328,17 @@ def _verdict(difference: float, p: float) -> str:
     return BETTER if difference > 0 else WORSE
 
 
-def _measured(matrices: Sequence[np.ndarray]) -> dict[str, Measured]:
-    by_images = metrics.scores(_mean_matrix(matrices))
+def _measured(tables: Sequence[Table]) -> dict[str, Measured]:
+    by_images = [metrics.scores(table.confusion, table.images) for table in tables]
     result = {}
-    for name, function in summary.METRICS.items():
-        values = tuple(float(function(matrix)) for matrix in matrices)
+    for name in summary.METRICS:
+        values = tuple(scores[name].value for scores in by_images)
         mean, low, high, _ = significance.mean_interval(values)
-        score = by_images[name]
+        # The runs err on the same images, so their mean is no surer than each of them.
+        bounds = np.mean([(scores[name].low, scores[name].high) for scores in by_images], axis=0)
         by_seeds = None if math.isnan(low) else (low, high)
-        result[name] = Measured(mean, (score.low, score.high), by_seeds, values)
+        result[name] = Measured(mean, (float(bounds[0]), float(bounds[1])), by_seeds, values)
     return result
-
-
-def _mean_matrix(matrices: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the mean counts in whole images; a sum would count each image once for each seed."""
-    total = np.sum(matrices, axis=0)
-    rows = [
-        apportionment.largest_remainder(row, row.sum() // len(matrices)) if row.any() else row
-        for row in total
-    ]
-    return np.array(rows, np.int64)
 
 
 def _notes(lines: Sequence[Line], metric: str) -> tuple[str, ...]:

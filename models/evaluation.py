@@ -21,12 +21,14 @@ class Table:
     Attributes:
         keys: source paths.
         domains: names, empty where there is only one.
+        groups: int64 [n], equal for images that belong together; only equality means something.
         labels: int [n].
         probabilities: float32 [n, classes].
     """
 
     keys: tuple[str, ...]
     domains: tuple[str, ...]
+    groups: np.ndarray
     labels: np.ndarray
     probabilities: np.ndarray
 
@@ -34,6 +36,11 @@ class Table:
     def predicted(self) -> np.ndarray:
         """The most probable class of each image, int64 [n]."""
         return self.probabilities.argmax(1)
+
+    @property
+    def images(self) -> metrics.Images:
+        """What intervals must know of the images behind the counts."""
+        return metrics.Images(self.labels, self.predicted, self.groups)
 
     @property
     def confusion(self) -> np.ndarray:
@@ -103,6 +110,7 @@ def table(record_set: RecordSet, split: str, probabilities: np.ndarray) -> Table
     return Table(
         keys=tuple(os.fsdecode(key) for key in index.keys),
         domains=tuple(domains[number] for number in index.domain),
+        groups=index.group,
         labels=index.label,
         probabilities=probabilities,
     )

@@ -108,10 +108,8 @@ def average_of(matrix: np.ndarray, average: str, ratio: str) -> np.ndarray:
     if average == "micro":
         return accuracy_of(matrix)
     ratios = per_class(matrix)
-    if average == "macro":
-        weights = (ratios["support"] + matrix.sum(-2)) > 0
-    else:
-        weights = ratios["support"]
+    occurs = ratios["support"] + matrix.sum(-2) > 0
+    weights = occurs if average == "macro" else ratios["support"]
     return _ratio((ratios[ratio] * weights).sum(-1), weights.sum(-1))
 
 
@@ -154,9 +152,7 @@ class Images:
         return self.num_groups == len(self.groups)
 
 
-def scores(
-    matrix: np.ndarray, images: Images | None = None, *, seed: int = 0
-) -> dict[str, Score]:
+def scores(matrix: np.ndarray, images: Images | None = None, *, seed: int = 0) -> dict[str, Score]:
     """Returns the scores of `SCORES`, with intervals.
 
     Accuracy of independent images has a Wilson interval. All else has that of the posterior of the

@@ -1,8 +1,8 @@
 """The table of an evaluation as a CSV file, tables side by side, and the labels they speak against.
 
-A file has a line for each image: its key and domain, the names of its label and of the most
-probable class, and the probability of each class. It is UTF-8, except that bytes of a key that are
-not (surrogate escapes in the table) stand as they are.
+A file has a line for each image: its key, domain and group (a number), the names of its label and
+of the most probable class, and the probability of each class. It is UTF-8, except that bytes of a
+key that are not (surrogate escapes in the table) stand as they are.
 """
 
 import csv
@@ -17,7 +17,7 @@ import numpy as np
 from models.evaluation import Table
 from records import files
 
-_FACTS = ("key", "domain", "label", "predicted")
+_FACTS = ("key", "domain", "group", "label", "predicted")
 _PROBABILITY = "p:"  # begins the name of a class's column
 _SUSPICIOUS = ("key", "label", "predicted", "probability_of_label", "probability_of_predicted")
 
@@ -58,6 +58,7 @@ def write(table: Table, class_names: Sequence[str], path: str | os.PathLike[str]
     lines = zip(
         table.keys,
         table.domains,
+        table.groups.tolist(),
         (class_names[label] for label in table.labels.tolist()),
         (class_names[label] for label in probabilities.argmax(1).tolist()),
         probabilities.tolist(),
@@ -83,9 +84,10 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, tuple[str, ...]]:
         except (ValueError, csv.Error) as error:
             where = f"{os.fsdecode(path)}, line {max(1, lines.line_num)}"
             raise ValueError(f"{where}: {error}") from None
-    keys, domains, labels, probabilities = zip(*rows, strict=True) if rows else ((), (), (), ())
+    keys, domains, groups, labels, probabilities = zip(*rows, strict=True) if rows else ((),) * 5
     values = np.array(probabilities, np.float32).reshape(len(rows), len(class_names))
-    return Table(keys, domains, np.array(labels, np.int32), values), class_names
+    numbers_of = np.array(groups, np.int64), np.array(labels, np.int32)
+    return Table(keys, domains, *numbers_of, values), class_names
 
 
 def joined(a: Table, b: Table) -> tuple[Table, Table]:
@@ -129,6 +131,7 @@ def pooled(tables: Sequence[Table]) -> Table:
     result = Table(
         keys=tuple(key for table in tables for key in table.keys),
         domains=tuple(domain for table in tables for domain in table.domains),
+        groups=np.concatenate([table.groups for table in tables]),
         labels=np.concatenate([table.labels for table in tables]),
         probabilities=np.concatenate([table.probabilities for table in tables]),
     )
@@ -190,11 +193,12 @@ def _check(table: Table, class_names: Sequence[str]) -> None:
         raise ValueError(f"class names must be distinct, at least one, got {list(class_names)}")
     count, num_classes = len(table.keys), len(class_names)
     shape = table.probabilities.shape
-    if shape != (count, num_classes) or not count == len(table.domains) == len(table.labels):
+    lengths = [len(column) for column in (table.domains, table.groups, table.labels)]
+    if shape != (count, num_classes) or lengths != [count] * 3:
         raise ValueError(
-            f"a table of {count} keys and {num_classes} class names must have as many domains and"
-            f" labels, and probabilities [{count}, {num_classes}], got {len(table.domains)},"
-            f" {len(table.labels)} and {list(shape)}"
+            f"a table of {count} keys and {num_classes} class names must have as many domains,"
+            f" groups and labels, and probabilities [{count}, {num_classes}], got"
+            f" {', '.join(map(str, lengths))} and {list(shape)}"
         )
     wrong = np.flatnonzero((table.labels < 0) | (table.labels >= num_classes))
     if len(wrong):
@@ -224,6 +228,7 @@ def _taken(table: Table, rows: Sequence[int]) -> Table:
         table,
         keys=tuple(table.keys[row] for row in rows),
         domains=tuple(table.domains[row] for row in rows),
+        groups=table.groups[rows],
         labels=table.labels[rows],
         probabilities=table.probabilities[rows],
     )
@@ -265,15 +270,15 @@ def _class_names(header: Sequence[str]) -> tuple[str, ...]:
     return names
 
 
-def _row(line: Sequence[str], numbers: Mapping[str, int]) -> tuple[str, str, int, np.ndarray]:
-    """Returns key, domain, label and probabilities of a line."""
+def _row(line: Sequence[str], numbers: Mapping[str, int]) -> tuple[str, str, int, int, np.ndarray]:
+    """Returns key, domain, group, label and probabilities of a line."""
     if len(line) != len(_FACTS) + len(numbers):
         raise ValueError(f"there must be {len(_FACTS) + len(numbers)} fields, got {len(line)}")
-    key, domain, label, predicted = line[: len(_FACTS)]
+    key, domain, group, label, predicted = line[: len(_FACTS)]
     for name in (label, predicted):
         if name not in numbers:
             raise ValueError(f"{name!r} is none of the classes {', '.join(numbers)}")
     probabilities = np.array([float(field) for field in line[len(_FACTS) :]], np.float32)
     if probabilities.argmax() != numbers[predicted]:
         raise ValueError(f"{predicted!r} is said to be predicted, the probabilities say otherwise")
-    return key, domain, numbers[label], probabilities
+    return key, domain, int(group), numbers[label], probabilities

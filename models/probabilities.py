@@ -1,4 +1,4 @@
-"""What probabilities are worth, beyond which class is the most probable: loss, calibration, ranking.
+"""What probabilities are worth beside the class they name: loss, calibration, ranking.
 
 Every score has an interval, by the Bayesian bootstrap over groups (Rubin 1981,
 doi:10.1214/aos/1176345338), and the value that probabilities without any knowledge would give.

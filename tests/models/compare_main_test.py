@@ -62,7 +62,7 @@ def run(folder, accuracy, *, seed=0, split="test"):
     keys = tuple(map(str, range(400)))
     folder.mkdir(parents=True)
     name = predictions.path(str(folder), split)
-    predictions.write(Table(keys, ("",) * 400, labels, sure), ("a", "b"), name)
+    predictions.write(Table(keys, ("",) * 400, np.arange(400), labels, sure), ("a", "b"), name)
     return fakes.tree(folder, {"run.json": b"{}"} if split == "test" else {"fold-00/a": b""})
 
 

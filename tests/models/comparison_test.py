@@ -1,13 +1,12 @@
 """Made-up predictions of known quality: what is called better, and what is not."""
 
-import dataclasses
 import json
 import os
 
 import numpy as np
 import pytest
 
-from models import comparison, predictions, runs
+from models import comparison, metrics, predictions, runs
 from models.evaluation import Table
 from tests import fakes
 
@@ -39,23 +38,24 @@ def predicted(labels, accuracy, rng):
     return (labels + wrong * rng.integers(1, len(CLASSES), len(labels))) % len(CLASSES)
 
 
-def write(folder, classes, labels, *, keys=None, split="test", names=CLASSES):
+def write(folder, classes, labels, *, keys=None, split="test", names=CLASSES, groups=None):
     """Writes predictions of these classes into a folder, which it returns as text."""
     os.makedirs(folder, exist_ok=True)
     keys = tuple(keys or (f"{number}.png" for number in range(len(labels))))
     sure = np.eye(len(names), dtype=np.float32)[classes]
-    table = Table(keys, ("",) * len(keys), np.asarray(labels, np.int32), sure)
+    group = np.arange(len(keys)) % (groups or len(keys))
+    table = Table(keys, ("",) * len(keys), group, np.asarray(labels, np.int32), sure)
     predictions.write(table, names, predictions.path(str(folder), split))
     return str(folder)
 
 
-def planted(root, accuracies, *, images=300, seeds=1, seed=0):
+def planted(root, accuracies, *, images=300, seeds=1, seed=0, groups=None):
     """Returns variations by name whose runs are right as often as is said, apart from luck."""
     rng, labels, found = np.random.default_rng([7, seed]), labels_of(images), []
     for name, accuracy in accuracies.items():
         folders = [
-            write(root / name / f"seed-{number}", predicted(labels, accuracy, rng), labels)
-            for number in range(seeds)
+            write(folder, predicted(labels, accuracy, rng), labels, groups=groups)
+            for folder in (root / name / f"seed-{number}" for number in range(seeds))
         ]
         found.append(comparison.Variation(name, tuple(folders), "test"))
     return found
@@ -127,9 +127,10 @@ def test_means_and_intervals_are_those_of_the_runs(tmp_path):
     many, one = comparison.compare(found, "test", metric="accuracy").lines
     accuracy = many.metrics["accuracy"]
     assert accuracy.mean == pytest.approx(0.8) and accuracy.values == (0.9, 0.8, 0.7)
-    # t of 2 degrees of freedom at 95 % is 4.302653; Wilson's interval of 80 of 100.
+    # t of 2 degrees of freedom at 95 % is 4.302653; Wilson's intervals of 90, 80, 70.
     assert accuracy.by_seeds == pytest.approx((0.8 - 0.2484, 0.8 + 0.2484), abs=1e-4)
-    assert accuracy.by_images == pytest.approx((0.7112, 0.8666), abs=1e-4)
+    bounds = np.mean([metrics.wilson(hits, 100) for hits in (90, 80, 70)], axis=0)
+    assert accuracy.by_images == pytest.approx(tuple(bounds))
     assert one.metrics["accuracy"].by_seeds is None
     assert one.difference.value == 0 and one.difference.pairs == 1  # seed-0 with seed-0
 
@@ -163,33 +164,16 @@ def test_only_common_images_count(tmp_path):
     assert compared.lines[1].metrics["accuracy"].mean == 1
 
 
-def test_groups_of_the_records_are_exchanged_as_one(tmp_path):
-    opened = fakes.built(tmp_path, {name: 40 for name in CLASSES})
-    index = opened.index("train")
-    keys = [index.key(row) for row in range(len(index))]
-    for number, name in enumerate("xy"):
-        folder = write(tmp_path / name, (index.label + number) % 3, index.label, keys=keys)
-        runs.save(dataclasses.replace(RUN, records=opened.folder), folder)
-    found = [comparison.variation(str(tmp_path / name), "test") for name in "xy"]
-    num_groups = len(np.unique(index.group))
-    said = f"by the groups of the records, {num_groups} of them"
-    assert comparison.compare(found, "test").exchanged == said
-
-
-def test_images_of_a_group_are_less_evidence(tmp_path, monkeypatch):
-    found = planted(tmp_path, {"x": 0.75, "y": 0.88}, images=120)
-    alone = comparison.compare(found, "test").lines[1].difference.p_images
-    monkeypatch.setattr(
-        comparison, "_groups", lambda _, keys: (np.arange(len(keys)) // 40, "by three groups")
-    )
-    assert comparison.compare(found, "test").lines[1].difference.p_images > 0.2 > alone
-
-
-def test_without_records_it_is_said_that_groups_are_unknown(tmp_path):
-    found = planted(tmp_path, {"x": 0.8, "y": 0.8}, images=20)
-    runs.save(RUN, found[0].folders[0])
-    said = comparison.text(comparison.compare(found, "test"))
-    assert "exchanged image by image: the records, which know what belongs together" in said
+def test_images_of_a_group_are_less_evidence(tmp_path):
+    found = planted(tmp_path / "one", {"x": 0.75, "y": 0.88}, images=120)
+    alone = comparison.compare(found, "test")
+    assert "exchanged image by image, 120 of them" in comparison.text(alone)
+    found = planted(tmp_path / "three", {"x": 0.75, "y": 0.88}, images=120, groups=3)
+    grouped = comparison.compare(found, "test")
+    assert "exchanged group by group, 3 of them" in comparison.text(grouped)
+    assert grouped.lines[1].difference.p_images > 0.2 > alone.lines[1].difference.p_images
+    widths = [np.diff(each.lines[1].metrics["macro_f1"].by_images)[0] for each in (alone, grouped)]
+    assert widths[1] > 1.5 * widths[0]
 
 
 def test_what_is_written_is_what_is_said(tmp_path):

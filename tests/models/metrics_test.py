@@ -142,9 +142,9 @@ def test_log_loss_is_finite_even_for_certain_mistakes():
 def test_averages_are_those_of_scikit_learn(average, ratio):
     rng = np.random.default_rng(3)
     labels, predicted = rng.integers(0, 5, 300), rng.integers(1, 6, 300)  # 0 is never predicted
-    expected = precision_recall_fscore_support(
-        labels, predicted, average=average, zero_division=0
-    )[("precision", "recall", "f1").index(ratio)]
+    expected = precision_recall_fscore_support(labels, predicted, average=average, zero_division=0)[
+        ("precision", "recall", "f1").index(ratio)
+    ]
     matrix = metrics.confusion(labels, predicted, 6)
     np.testing.assert_allclose(metrics.average_of(matrix, average, ratio), expected)
 

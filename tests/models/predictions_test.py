@@ -1,6 +1,7 @@
 """Tables of predictions as files, side by side, and the labels they speak against."""
 
 import csv
+import dataclasses
 import os
 
 import numpy as np
@@ -25,12 +26,14 @@ def table(keys=KEYS, seed=0, num_classes=3):
     probabilities = rng.dirichlet(np.full(num_classes, 0.1), len(keys)).astype(np.float32)
     labels = rng.integers(0, num_classes, len(keys)).astype(np.int32)
     domains = tuple(("", "길", "a,b")[number % 3] for number in range(len(keys)))
-    return Table(tuple(keys), domains, labels, probabilities)
+    groups = rng.integers(-9, 1 << 40, len(keys))
+    return Table(tuple(keys), domains, groups, labels, probabilities)
 
 
 def assert_same(a, b):
     assert (a.keys, a.domains) == (b.keys, b.domains)
     np.testing.assert_array_equal(a.labels, b.labels)
+    np.testing.assert_array_equal(a.groups, b.groups)
     assert a.probabilities.dtype == b.probabilities.dtype == np.float32
     assert a.probabilities.tobytes() == b.probabilities.tobytes()
 
@@ -50,40 +53,44 @@ def test_every_float32_comes_back_to_the_bit(tmp_path):
     values = values[np.isfinite(values).all(1)]
     values[0] = [0, -0.0, 1e-45, 1 - 2**-24]
     keys = tuple(map(str, range(len(values))))
-    wanted = Table(keys, ("",) * len(keys), np.zeros(len(keys), np.int32), values)
+    zeros = np.zeros(len(keys), np.int32)
+    wanted = Table(keys, ("",) * len(keys), zeros, zeros, values)
     predictions.write(wanted, "abcd", tmp_path / "p.csv")
     assert_same(predictions.read(tmp_path / "p.csv")[0], wanted)
 
 
 def test_a_file_says_what_was_predicted_by_name(tmp_path):
     values = np.array([[0.25, 0.75], [1, 0]], np.float32)
-    wanted = Table(("k,1", os.fsdecode(b"\xff")), ("", "d"), np.array([0, 0]), values)
+    wanted = Table(
+        ("k,1", os.fsdecode(b"\xff")), ("", "d"), np.array([5, 7]), np.array([0, 0]), values
+    )
     predictions.write(wanted, ("O", "X"), tmp_path / "p.csv")
     assert (tmp_path / "p.csv").read_bytes() == (
-        b'"key","domain","label","predicted","p:O","p:X"\n'
-        b'"k,1","","O","X","0.25","0.75"\n'
-        b'"\xff","d","O","O","1","0"\n'
+        b'"key","domain","group","label","predicted","p:O","p:X"\n'
+        b'"k,1","","5","O","X","0.25","0.75"\n'
+        b'"\xff","d","7","O","O","1","0"\n'
     )
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("key,", "kex,", "line 1: the columns must be key, domain, label, predicted and p:<class>"),
+        ("key,", "kex,", "line 1: the columns must be key, domain, group, label, predicted and"),
         ("p:O,p:X", "p:O,X", "line 1: the columns must be"),
         ("p:X", "p:O", r"line 1: class names must be distinct, got \['O', 'O'\]"),
-        ("k1,d,O", "k1,d,Q", "line 2: 'Q' is none of the classes O, X"),
-        ("0.75\n", "0.75,1\n", "line 2: there must be 6 fields, got 7"),
+        ("k1,d,1,O", "k1,d,1,Q", "line 2: 'Q' is none of the classes O, X"),
+        ("0.75\n", "0.75,1\n", "line 2: there must be 7 fields, got 8"),
+        ("d,1", "d,x", "line 2: invalid literal for int"),
         ("0.25", "0.2z", "line 2: could not convert string to float: '0.2z'"),
         ("0.75", "0.15", "line 2: 'X' is said to be predicted, the probabilities say otherwise"),
         (",0.5\n", ",0.5", "line 3: the file is cut: its last line has no end"),
-        (",0.5,0.5\n", "", "line 3: there must be 6 fields, got 4"),
+        (",0.5,0.5\n", "", "line 3: there must be 7 fields, got 5"),
         ("k2", '"k2', "line 3: unexpected end of data"),
         ("k2", '"k"2', "line 3: ',' expected after '\"'"),
     ],
 )
 def test_damage_is_named_with_its_line(tmp_path, old, new, message):
-    text = "key,domain,label,predicted,p:O,p:X\nk1,d,O,X,0.25,0.75\nk2,d,X,O,0.5,0.5\n"
+    text = "key,domain,group,label,predicted,p:O,p:X\nk1,d,1,O,X,0.25,0.75\nk2,d,2,X,O,0.5,0.5\n"
     predictions.read(_written(tmp_path / "p.csv", text))
     assert old in text
     with pytest.raises(ValueError, match=rf"p\.csv, {message}"):
@@ -104,9 +111,9 @@ def test_an_empty_file_is_damaged(tmp_path):
     ("change", "names", "message"),
     [
         ({}, ("a", "b", "a"), r"class names must be distinct, at least one, got \['a', 'b', 'a'\]"),
-        ({}, ("a", "b"), r"6 keys and 2 class names .* got 6, 6 and \[6, 3\]"),
+        ({}, ("a", "b"), r"6 keys and 2 class names .* got 6, 6, 6 and \[6, 3\]"),
         ({"keys": KEYS[1:]}, NAMES, "a table of 5 keys and 3 class names must have as many"),
-        ({"domains": ()}, NAMES, "got 0, 6 and"),
+        ({"domains": ()}, NAMES, "got 0, 6, 6 and"),
         ({"labels": np.array([0, 1, 2, 3, 0, 0])}, NAMES, r"labels must lie in 0\.\.2, got 3 for"),
     ],
 )
@@ -121,9 +128,7 @@ def test_a_table_that_does_not_fit_is_refused_and_nothing_written(tmp_path, chan
 
 def test_joined_tables_have_the_same_keys_in_the_order_of_the_first():
     a, b = table("abcd", seed=1), table("xdba", seed=2)
-    b = Table(
-        b.keys, b.domains, np.array([0, a.labels[3], a.labels[1], a.labels[0]]), b.probabilities
-    )
+    b = dataclasses.replace(b, labels=np.array([0, a.labels[3], a.labels[1], a.labels[0]]))
     left, right = predictions.joined(a, b)
     assert left.keys == right.keys == ("a", "b", "d")
     np.testing.assert_array_equal(left.probabilities, a.probabilities[[0, 1, 3]])
@@ -133,7 +138,7 @@ def test_joined_tables_have_the_same_keys_in_the_order_of_the_first():
 
 def with_labels(keys, labels, num_classes=3):
     values = np.full((len(keys), num_classes), 1 / num_classes, np.float32)
-    return Table(tuple(keys), ("",) * len(keys), np.array(labels), values)
+    return Table(tuple(keys), ("",) * len(keys), np.arange(len(keys)), np.array(labels), values)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +183,7 @@ def test_tables_that_do_not_belong_together_are_not_pooled(tables, message):
 DOUBTED = Table(
     keys=("right", "a bit wrong", "a tie", "wrong,\udcff", "as wrong as the first"),
     domains=("",) * 5,
+    groups=np.arange(5),
     labels=np.array([0, 1, 2, 2, 2]),
     probabilities=np.array(
         [[0.75, 0.25, 0], [0.5, 0.25, 0.25], [0.5, 0, 0.5], [1, 0, 0], [0, 0.625, 0.375]],

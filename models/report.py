@@ -1,22 +1,19 @@
 """A table of predictions to `report.json` and one self-contained `report.html`."""
 
-import base64
 import dataclasses
-import io
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 import numpy as np
-from PIL import Image
 
-from models import charts, metrics, runs
+from models import metrics, runs
 from models.evaluation import Table
 from models.runs import Run
-from records import files, folds
+from records import charts, files, folds, pages
 from records.record_set import RecordSet
 
+_TEMPLATE = os.path.join(os.path.dirname(__file__), "report.html.j2")
 _MAX_PICTURES = 60
 _AVERAGES = {
     "accuracy": ("Accuracy", "hits over all images; Wilson interval"),
@@ -70,8 +67,11 @@ def write(said: Mapping[str, Any], record_set: RecordSet, split: str, folder: st
     """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path."""
     files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(said, indent=1))
     path = os.path.join(folder, "report.html")
-    page = _page(said, _pictures(said["mistakes"], record_set, split))
-    files.write_whole(path, page.encode("utf-8", "xmlcharrefreplace"))
+    pictures = [
+        pages.picture(record_set.pixels(split, mistake["row"]))
+        for mistake in said["mistakes"][:_MAX_PICTURES]
+    ]
+    files.write_whole(path, _page(said, pictures))
     return path
 
 
@@ -142,27 +142,9 @@ def _plain(value: Any) -> int | float:
     return int(value) if np.issubdtype(type(value), np.integer) else float(value)
 
 
-def _pictures(
-    mistakes: Sequence[Mapping[str, Any]], record_set: RecordSet, split: str
-) -> list[str]:
-    """Returns the first mistakes as PNG data URIs."""
-    pictures = []
-    for mistake in mistakes[:_MAX_PICTURES]:
-        out = io.BytesIO()
-        Image.fromarray(record_set.pixels(split, mistake["row"])).save(out, "PNG")
-        pictures.append("data:image/png;base64," + base64.b64encode(out.getvalue()).decode())
-    return pictures
-
-
-def _page(said: Mapping[str, Any], pictures: Sequence[str]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(os.path.dirname(__file__)),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+def _page(said: Mapping[str, Any], pictures: Sequence[str]) -> bytes:
+    return pages.render(
+        _TEMPLATE,
         said=said,
         run=said["run"],
         scores=[(*_AVERAGES[name], said[name]) for name in _AVERAGES],

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import charts, evaluation, report, runs
+from models import evaluation, report, runs
+from records import charts
 from tests import fakes
 
 

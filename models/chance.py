@@ -1,0 +1,92 @@
+"""What knowing nothing of the images gives, and whether predictions have to do with them at all."""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import optimize
+
+from models import metrics
+
+RELATED, BARELY, UNRELATED, WORSE = "related", "barely", "unrelated", "worse"
+_LEAST_Z, _BARELY_Z = 3.0, 1.959963984540054
+_SWAPPED_Z = 5.0  # of the hits that other names would give, beyond those there are
+
+
+@dataclasses.dataclass(frozen=True)
+class Guess:
+    """The accuracy of a way to guess: its mean, and where it lies in 95 % of tests like this."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Chance:
+    """What a test with these images would show of predictions that know nothing of them.
+
+    Attributes:
+        majority: label of the largest class; the first of equal ones.
+        majority_share: accuracy of naming it always.
+        prior_matched: of naming each class as often as it occurs, at random.
+        unrelated: of naming each class as often as these predictions do, at random.
+        z: standard deviations of the hits above those of `unrelated` (`metrics.chance_z`).
+        verdict: `related`, `barely` (z below 3), `unrelated` (below 1.96) or `worse` (below -3).
+    """
+
+    majority: int
+    majority_share: float
+    prior_matched: Guess
+    unrelated: Guess
+    z: float
+    verdict: str
+
+
+def of(matrix: np.ndarray) -> Chance:
+    """Returns what chance gives, of confusion counts [classes, classes] of at least 1 image."""
+    count, support = int(matrix.sum()), matrix.sum(1)
+    shares, z = support / count, metrics.chance_z(matrix)
+    # Guesses by the shares of the classes are independent: an image of class c is hit by shares[c].
+    prior_deviation = math.sqrt(float((support * shares * (1 - shares)).sum())) / count
+    unrelated = float(metrics.accuracy_of(metrics.if_unrelated(matrix)))
+    accuracy = float(metrics.accuracy_of(matrix))
+    unrelated_deviation = (accuracy - unrelated) / z if z else 0.0
+    return Chance(
+        majority=int(support.argmax()),
+        majority_share=float(shares.max()),
+        prior_matched=_guess(float((shares**2).sum()), prior_deviation),
+        unrelated=_guess(unrelated, unrelated_deviation),
+        z=z,
+        verdict=_verdict(z),
+    )
+
+
+def swapped(matrix: np.ndarray) -> list[tuple[int, int]]:
+    """Returns pairs (class, the class it is taken for), if other names would fit far better.
+
+    Names are given to the predicted classes so that most images are right (the assignment problem,
+    Kuhn 1955, doi:10.1002/nav.3800020109). Nothing is returned unless the hits that are gained are
+    5 standard deviations of what the images at stake would give at random.
+    """
+    true, named = optimize.linear_sum_assignment(matrix, maximize=True)
+    moved = [(t, n) for t, n in zip(true.tolist(), named.tolist(), strict=True) if t != n]
+    # A class without images, or one that is never named, can be given any name for nothing.
+    moved = [(t, n) for t, n in moved if matrix[t, n] > matrix[t, t]]
+    rows = [t for t, _ in moved]
+    gained = sum(int(matrix[t, n] - matrix[t, t]) for t, n in moved)
+    at_stake = int(matrix[rows].sum())
+    return moved if gained > _SWAPPED_Z * math.sqrt(at_stake) and gained > 0 else []
+
+
+def _guess(value: float, deviation: float) -> Guess:
+    half = _BARELY_Z * deviation
+    return Guess(value, max(0.0, value - half), min(1.0, value + half))
+
+
+def _verdict(z: float) -> str:
+    if z <= -_LEAST_Z:
+        return WORSE
+    if z < _BARELY_Z:
+        return UNRELATED
+    return BARELY if z < _LEAST_Z else RELATED

@@ -1,0 +1,60 @@
+"""Published and made-up tables: what chance would give, and what it did not."""
+
+import numpy as np
+import pytest
+
+from models import chance, metrics
+
+# A published study on face masks: TN, FP / FN, TP of 10,800 images.
+MASKS = np.array([[2713, 2687], [2662, 2738]])
+
+
+def test_the_published_predictions_are_consistent_with_unrelated_ones():
+    found = chance.of(MASKS)
+    assert found.verdict == chance.UNRELATED and f"{found.z:.2f}" == "0.98"
+    assert found.majority_share == 0.5 == found.prior_matched.value
+    assert found.unrelated.low < 0.5047222 < found.unrelated.high
+    # Hits have a standard deviation of 52 there: twice that of the hits of one class, 26.
+    assert (found.unrelated.high - 0.5) * 10_800 == pytest.approx(1.96 * 52, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "verdict"),
+    [
+        ([[50, 0], [0, 50]], chance.RELATED),
+        ([[0, 50], [50, 0]], chance.WORSE),
+        ([[60, 0], [40, 0]], chance.UNRELATED),  # one class for all
+        ([[31, 19], [19, 31]], chance.BARELY),
+        ([[1, 0], [0, 1]], chance.UNRELATED),
+        ([[1]], chance.UNRELATED),
+    ],
+)
+def test_verdicts(matrix, verdict):
+    assert chance.of(np.array(matrix)).verdict == verdict
+
+
+def test_ranges_are_what_guessing_shows():
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    predicted = rng.permutation(np.repeat([0, 1, 2], [20, 30, 50]))
+    found = chance.of(metrics.confusion(labels, predicted, 3))
+    guessed = [(labels == rng.choice(3, 100, p=[0.6, 0.3, 0.1])).mean() for _ in range(5000)]
+    dealt = [(labels == rng.permutation(predicted)).mean() for _ in range(5000)]
+    for guess, shown in ((found.prior_matched, guessed), (found.unrelated, dealt)):
+        assert guess.value == pytest.approx(np.mean(shown), abs=0.005)
+        assert (guess.high - guess.low) / 3.92 == pytest.approx(np.std(shown), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "pairs"),
+    [
+        ([[90, 10], [10, 90]], []),
+        ([[10, 90], [80, 20]], [(0, 1), (1, 0)]),
+        ([[90, 5, 5], [2, 8, 90], [3, 85, 12]], [(1, 2), (2, 1)]),
+        ([[4, 6], [6, 4]], []),  # luck
+        ([[50, 0, 0], [0, 0, 0], [0, 0, 50]], []),  # a class that is not there
+        ([[60, 0], [40, 0]], []),  # one class for all is no swap
+    ],
+)
+def test_swapped_names_are_told(matrix, pairs):
+    assert chance.swapped(np.array(matrix)) == pairs

@@ -187,6 +187,37 @@ def scores(matrix: np.ndarray, images: Images | None = None, *, seed: int = 0) -
     return result
 
 
+def class_intervals(
+    matrix: np.ndarray, images: Images | None = None, *, seed: int = 0
+) -> dict[str, np.ndarray]:
+    """Returns 95 % intervals of precision, recall and F1 of each class, float64 [classes, 2] each.
+
+    Those of F1, and of all where images are grouped, are made as in `scores`; precision and recall
+    of independent images have Wilson's. Without an image behind a ratio it may be anything: 0 to 1.
+
+    Args:
+        matrix: counts [classes, classes].
+        images: those that were counted, if some of them may belong together.
+        seed: of the draws.
+    """
+    grouped = None if images is None or images.independent else images
+    ratios, hits = per_class(matrix), np.diag(matrix)
+    wholes = {"precision": matrix.sum(0), "recall": matrix.sum(1)}
+    drawn = [per_class(matrices) for matrices in _posterior(matrix, grouped, seed)]
+    result = {}
+    for name in ("precision", "recall", "f1"):
+        if name in wholes and grouped is None:
+            pairs = zip(hits.tolist(), wholes[name].tolist(), strict=True)
+            result[name] = np.array([wilson(*pair) for pair in pairs])
+            continue
+        values = np.concatenate([draws[name] for draws in drawn])
+        low, high = np.quantile(values, [0.025, 0.975], axis=0)
+        within = np.stack([np.minimum(low, ratios[name]), np.maximum(high, ratios[name])], 1)
+        known = wholes.get(name, wholes["precision"] + wholes["recall"]) > 0
+        result[name] = np.where(known[:, None], within, [0.0, 1.0])
+    return result
+
+
 def _posterior(matrix: np.ndarray, grouped: Images | None, seed: int) -> Iterator[np.ndarray]:
     """Yields draws of the matrix, float64 [draws, classes, classes], in pieces of bounded size."""
     cells, rng = matrix.size, np.random.default_rng(seed)

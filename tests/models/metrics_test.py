@@ -199,3 +199,18 @@ def test_a_perfect_test_of_few_people_is_not_that_of_many_images():
     assert grouped.high == pytest.approx(single.high) == 1
     assert metrics.wilson(30, 30)[0] < grouped.low < metrics.wilson(60, 60)[0]
     assert single.low > 0.98
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_intervals_of_classes_hold_their_values(size):
+    rng = np.random.default_rng(0)
+    images = _people(rng, 40, size)
+    matrix = metrics.confusion(images.labels, images.predicted, 4)  # the last never occurs
+    ratios, found = metrics.per_class(matrix), metrics.class_intervals(matrix, images)
+    for name, interval in found.items():
+        assert (interval[:3, 0] < ratios[name][:3]).all(), name
+        assert (ratios[name][:3] < interval[:3, 1]).all(), name
+        assert interval[3].tolist() == [0, 1]
+    if size == 1:
+        wilson = metrics.wilson(int(matrix[0, 0]), int(matrix[0].sum()))
+        assert tuple(found["recall"][0]) == wilson

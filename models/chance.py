@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import optimize
+from scipy import optimize  # type: ignore[import-untyped]
 
 from models import metrics
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models import predictions, results, runs
+from models import evaluation, predictions, results, runs
 from records import cli, folds
 from records.record_set import RecordSet
 
@@ -37,9 +37,8 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
     first = runs.load(run_dirs[0])
     # Facts of a single run have no place in the report of all; what was chosen in common has.
     run = dataclasses.replace(first, history=(), best_epoch=0, train_split="all other folds")
-    said = results.write(
-        run, everything, folds.POOLED, table.probabilities[np.array(order)], output
-    )
+    pooled = evaluation.table(everything, folds.POOLED, table.probabilities[np.array(order)])
+    said = results.write(run, everything, folds.POOLED, pooled, output)
     path = os.path.join(output, SUSPICIOUS)
     found = predictions.suspicious(table, first.class_names)
     predictions.write_suspicious(found, path)

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe import pipeline, residency, resident, streaming
-from models import evaluation, results, runs
+from datapipe import resident
+from models import assessment, runs
 from records import cli, manifest, record_set, tfrecord
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
@@ -35,14 +35,14 @@ def main(arguments: Sequence[str]) -> int:
             " give it as --records to evaluate on it all the same"
         )
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
-    rows = residency.open_rows(opened, _SPLIT.value).rows
-    dataset = pipeline.evaluation_dataset(
-        rows, batch_size=_BATCH_SIZE.value, input_range=run.input_range
+    assessment.report_on(
+        run,
+        run_dir,
+        opened,
+        _SPLIT.value,
+        batch_size=_BATCH_SIZE.value,
+        output=_OUTPUT.value or run_dir,
     )
-    predictor = evaluation.Predictor(runs.load_model(run, run_dir), run.loss)
-    with streaming.faults_named():
-        probabilities = predictor.predict(dataset, len(rows))
-    results.write(run, opened, _SPLIT.value, probabilities, _OUTPUT.value or run_dir)
     return cli.DONE
 
 

@@ -204,7 +204,7 @@ def class_intervals(
     ratios, hits = per_class(matrix), np.diag(matrix)
     wholes = {"precision": matrix.sum(0), "recall": matrix.sum(1)}
     drawn = [per_class(matrices) for matrices in _posterior(matrix, grouped, seed)]
-    result = {}
+    result: dict[str, np.ndarray] = {}
     for name in ("precision", "recall", "f1"):
         if name in wholes and grouped is None:
             pairs = zip(hits.tolist(), wholes[name].tolist(), strict=True)

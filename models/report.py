@@ -1,167 +1,222 @@
-"""A table of predictions to `report.json` and one self-contained `report.html`."""
+"""What a report says of a table of predictions, as plain values: `report.json`."""
 
 import dataclasses
-import os
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from models import metrics, runs
+from models import alarms, breakdown, chance, metrics, neighbours, probabilities, runs, threshold
 from models.evaluation import Table
+from models.metrics import Score
 from models.runs import Run
-from records import charts, files, folds, pages
+from records import folds
 from records.record_set import RecordSet
 
-_TEMPLATE = os.path.join(os.path.dirname(__file__), "report.html.j2")
-_MAX_PICTURES = 60
-_AVERAGES = {
-    "accuracy": ("Accuracy", "hits over all images; Wilson interval"),
-    "macro_f1": ("Macro F1", "plain mean of F1 over the classes; posterior interval"),
-    "balanced_accuracy": (
-        "Balanced accuracy",
-        "plain mean of recall over the classes; posterior interval",
-    ),
-}
+MOST_PICTURES = 60  # mistakes that the page shows
 
 
-def contents(run: Run, record_set: RecordSet, split: str, table: Table) -> dict[str, Any]:
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What a report can say more, if it is known.
+
+    Attributes:
+        validation: of the images that chose the epoch; of two classes it chooses a threshold too.
+        trained: accuracy on unchanged images of the training split.
+        num_compared: training images among which neighbours were looked for.
+        near: neighbours of evaluated rows, the nearest first.
+        normalized: whether the model has batch normalization.
+    """
+
+    validation: Table | None = None
+    trained: Score | None = None
+    num_compared: int = 0
+    near: Mapping[int, Sequence[neighbours.Neighbour]] = dataclasses.field(default_factory=dict)
+    normalized: bool = False
+
+
+NOTHING = Beside()
+
+
+def contents(
+    run: Run, record_set: RecordSet, split: str, table: Table, beside: Beside = NOTHING
+) -> dict[str, Any]:
     """Returns what `report.json` says, as plain values.
 
-    `trained_on` counts evaluated images that stand in the training split (None: unknown);
-    `accuracy`, `macro_f1` and `balanced_accuracy` each hold `value`, `low`, `high`, `count` and
-    `chance`; `confusion` counts images, true classes down and predicted ones across; `mistakes`
-    come with the most confident first.
+    Each score holds `value`, `low`, `high` (95 %), `count` and `chance`: those of `metrics.SCORES`
+    and of `probabilities.scores`, None where it cannot be told. `trained_on` counts evaluated
+    images that stand in the training split (None: unknown); `confusion` counts images, true classes
+    down and predicted ones across; `mistakes` come with the most confident first.
     """
     matrix, info = table.confusion, record_set.manifest
     trained_on = runs.num_trained_on(run, record_set, split)
-    ratios = metrics.per_class(matrix)
+    known = chance.of(matrix)
+    of_probabilities = probabilities.scores(table.labels, table.probabilities, table.groups)
     return {
         "split": split,
-        **{name: dataclasses.asdict(s) for name, s in metrics.scores(matrix).items()},
-        "log_loss": metrics.log_loss(table.labels, table.probabilities),
-        "majority_share": float(matrix.sum(1).max() / matrix.sum()),
-        "chance_z": metrics.chance_z(matrix),
-        "verdict": _verdict(run, split, table) + _warning(run, record_set, split, trained_on),
+        **_plain_scores(metrics.scores(matrix, table.images)),
+        **_plain_scores(of_probabilities),
+        "averages": _averages(matrix),
+        "groups": table.images.num_groups,
+        "chance": {**dataclasses.asdict(known), "majority": run.class_names[known.majority]},
+        "verdict": _verdict(run, split, table, known) + _warning(run, record_set, split),
+        "alarms": [
+            dataclasses.asdict(each)
+            for each in alarms.of(run, table, trained_on=trained_on, normalized=beside.normalized)
+        ],
         "trained_on": trained_on,
+        "trained": dataclasses.asdict(beside.trained) if beside.trained else None,
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),
-        "per_class": {
-            name: {key: _plain(values[label]) for key, values in ratios.items()}
-            for label, name in enumerate(run.class_names)
-        },
-        "domains": _domains(table),
-        "mistakes": _mistakes(run, table),
+        "per_class": _per_class(run, table),
+        "attributes": _parts(breakdown.by_attribute(table, info.attributes)),
+        "domains": _parts(breakdown.by_domain(table)),
+        "group_sizes": _parts(breakdown.by_group_size(table)),
+        "reliability": [
+            dataclasses.asdict(each)
+            for each in probabilities.reliability(table.labels, table.probabilities)
+        ],
+        "threshold": _threshold(beside.validation, table),
+        "mistakes": _mistakes(run, table, record_set, beside),
+        "num_compared": beside.num_compared,
         "splits": {
             name: dict(zip(run.class_names, entry.class_counts, strict=True))
             for name, entry in info.splits.items()
         },
         "accounting": info.accounting,
         "reasons": info.reasons,
+        "notes": info.notes,
         "records_digest": info.digest,
         "run": dataclasses.asdict(run),
     }
 
 
-def write(said: Mapping[str, Any], record_set: RecordSet, split: str, folder: str) -> str:
-    """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path."""
-    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(said, indent=1))
-    path = os.path.join(folder, "report.html")
-    pictures = [
-        pages.picture(record_set.pixels(split, mistake["row"]))
-        for mistake in said["mistakes"][:_MAX_PICTURES]
-    ]
-    files.write_whole(path, _page(said, pictures))
-    return path
-
-
 def headline(said: Mapping[str, Any]) -> list[str]:
-    """Returns the three lines that matter."""
+    """Returns the lines that matter: the verdict, two scores, and what is wrong."""
     return [
         said["verdict"],
-        f"accuracy {metrics.Score(**said['accuracy'])}",
-        f"macro F1 {metrics.Score(**said['macro_f1'])}",
+        f"accuracy {Score(**said['accuracy'])}",
+        f"macro F1 {Score(**said['macro_f1'])}",
+        *(f"warning: {alarm['name']}: {alarm['said']}" for alarm in said["alarms"]),
     ]
 
 
-def _verdict(run: Run, split: str, table: Table) -> str:
+def shown(table: Table) -> list[int]:
+    """Returns the rows of the mistakes that the page shows, the most confident first."""
+    return _wrong(table)[:MOST_PICTURES]
+
+
+def _wrong(table: Table) -> list[int]:
+    rows = np.flatnonzero(table.predicted != table.labels)
+    confidence = table.probabilities.max(1)
+    return rows[np.argsort(-confidence[rows], kind="stable")].tolist()
+
+
+def _verdict(run: Run, split: str, table: Table, known: chance.Chance) -> str:
     matrix = table.confusion
     count, right = int(matrix.sum()), int(np.trace(matrix))
-    named, z = np.flatnonzero(matrix.sum(0)), metrics.chance_z(matrix)
     where = "all folds" if split == folds.POOLED else split
     said = f"{run.model} gets {right:,} of {count:,} images of {where} right ({right / count:.1%})"
+    named = np.flatnonzero(matrix.sum(0))
     if len(named) == 1:
         return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
-    if abs(z) < 3:
-        return f"{said}: consistent with predictions unrelated to the images (z = {z:.2f})"
-    guessed = float(np.trace(metrics.if_unrelated(matrix)))
-    if z < 0:
+    if known.verdict == chance.UNRELATED:
+        return f"{said}: consistent with unrelated predictions, z = {known.z:.2f}"
+    if known.verdict == chance.BARELY:
+        return f"{said}: barely more than unrelated predictions would get, z = {known.z:.2f}"
+    guessed = known.unrelated.value * count
+    if known.verdict == chance.WORSE:
         return f"{said}: fewer than the {guessed:,.0f} of chance, so the labels may be swapped"
     return f"{said}; predictions unrelated to the images would get about {guessed:,.0f}"
 
 
-def _warning(run: Run, record_set: RecordSet, split: str, trained_on: int | None) -> str:
-    if trained_on is None:
-        return " (the records of the training are gone: whether it saw these images is unknown)"
-    if trained_on:
-        return f" (it was trained on {trained_on:,} of these images)"
+def _warning(run: Run, record_set: RecordSet, split: str) -> str:
     if record_set.manifest.digest == run.records_digest and split == run.validation_split:
         return " (this split chose the epoch that was kept)"
     return ""
 
 
-def _domains(table: Table) -> dict[str, dict[str, Any]]:
-    result = {}
-    domains = np.array(table.domains)
-    for name in sorted(set(table.domains)):
-        hits = (table.predicted == table.labels)[domains == name]
-        low, high = metrics.wilson(int(hits.sum()), len(hits))
-        result[name] = {"value": float(hits.mean()), "low": low, "high": high, "count": len(hits)}
-    return result
+def _plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, Any] | None]:
+    return {
+        name: None if math.isnan(score.value) else dataclasses.asdict(score)
+        for name, score in scores.items()
+    }
 
 
-def _mistakes(run: Run, table: Table) -> list[dict[str, Any]]:
-    predicted = table.predicted
-    wrong = np.flatnonzero(predicted != table.labels)
-    confidence = table.probabilities.max(1)
+def _averages(matrix: np.ndarray) -> dict[str, dict[str, float]]:
+    return {
+        average: {
+            ratio: float(metrics.average_of(matrix, average, ratio))
+            for ratio in ("precision", "recall", "f1")
+        }
+        for average in ("macro", "weighted", "micro")
+    }
+
+
+def _per_class(run: Run, table: Table) -> dict[str, dict[str, Any]]:
+    ratios = metrics.per_class(table.confusion)
+    intervals = metrics.class_intervals(table.confusion, table.images)
+    return {
+        name: {
+            **{key: _number(values[label]) for key, values in ratios.items()},
+            "intervals": {key: pairs[label].tolist() for key, pairs in intervals.items()},
+        }
+        for label, name in enumerate(run.class_names)
+    }
+
+
+def _number(value: Any) -> int | float:
+    return int(value) if np.issubdtype(type(value), np.integer) else float(value)
+
+
+def _parts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {
+        name: {
+            key: dataclasses.asdict(value) if isinstance(value, Score) else value
+            for key, value in part.items()
+        }
+        for name, part in parts.items()
+    }
+
+
+def _threshold(validation: Table | None, table: Table) -> dict[str, Any] | None:
+    if validation is None or table.probabilities.shape[1] != 2:
+        return None
+    return dataclasses.asdict(threshold.chosen(validation, table))
+
+
+def _mistakes(
+    run: Run, table: Table, record_set: RecordSet, beside: Beside
+) -> list[dict[str, Any]]:
+    predicted, confidence = table.predicted, table.probabilities.max(1)
     return [
         {
-            "row": int(row),
+            "row": row,
             "key": table.keys[row],
             "domain": table.domains[row],
             "true": run.class_names[table.labels[row]],
             "predicted": run.class_names[predicted[row]],
             "probability": float(confidence[row]),
             "probability_of_true": float(table.probabilities[row, table.labels[row]]),
+            "neighbours": _neighbours(run, record_set, beside.near.get(row, ())),
         }
-        for row in wrong[np.argsort(-confidence[wrong], kind="stable")].tolist()
+        for row in _wrong(table)
     ]
 
 
-def _plain(value: Any) -> int | float:
-    return int(value) if np.issubdtype(type(value), np.integer) else float(value)
-
-
-def _page(said: Mapping[str, Any], pictures: Sequence[str]) -> bytes:
-    return pages.render(
-        _TEMPLATE,
-        said=said,
-        run=said["run"],
-        scores=[(*_AVERAGES[name], said[name]) for name in _AVERAGES],
-        pictures=list(zip(said["mistakes"], pictures, strict=False)),
-        charts=[_chart(said["run"]["history"], *spec) for spec in _CHARTS],
-    )
-
-
-_CHARTS = (
-    ("Loss", ("loss", "training"), ("val_loss", "validation")),
-    ("Accuracy", ("accuracy", "training"), ("val_accuracy", "validation")),
-    ("Learning rate", ("learning_rate", "learning rate")),
-)
-
-
-def _chart(
-    history: Sequence[Mapping[str, float]], title: str, *columns: tuple[str, str]
-) -> tuple[str, str]:
-    series = [charts.Series(name, [line[key] for line in history]) for key, name in columns]
-    return title, charts.line_chart(title, series)
+def _neighbours(
+    run: Run, record_set: RecordSet, found: Sequence[neighbours.Neighbour]
+) -> list[dict[str, Any]]:
+    if not found:
+        return []
+    index = record_set.index(run.train_split)
+    return [
+        {
+            "row": each.row,
+            "key": index.key(each.row),
+            "class": run.class_names[index.label[each.row]],
+            "similarity": each.similarity,
+        }
+        for each in found
+    ]

@@ -3,14 +3,21 @@
 import os
 from typing import Any
 
-import numpy as np
-
-from models import evaluation, predictions, report, runs
+from models import predictions, report, report_page, runs
+from models.evaluation import Table
+from records import cli
 from records.record_set import RecordSet
 
 
 def write(
-    run: runs.Run, opened: RecordSet, split: str, probabilities: np.ndarray, output: str
+    run: runs.Run,
+    opened: RecordSet,
+    split: str,
+    table: Table,
+    output: str,
+    *,
+    beside: report.Beside = report.NOTHING,
+    augmented: str = "",
 ) -> dict[str, Any]:
     """Writes predictions and report of a split to a folder; returns what `report.json` says.
 
@@ -18,13 +25,15 @@ def write(
         run: that predicted.
         opened: the records.
         split: name of the split.
-        probabilities: float32 [rows of the split, classes].
+        table: the predictions of all its rows, in their order.
         output: folder, made if missing.
+        beside: what else the report can say.
+        augmented: path of a picture of what the model was shown, if there is one.
     """
     os.makedirs(output, exist_ok=True)
-    table = evaluation.table(opened, split, probabilities)
     predictions.write(table, run.class_names, predictions.path(output, split))
-    said = report.contents(run, opened, split, table)
-    path = report.write(said, opened, split, output)
-    print("\n".join([*report.headline(said), f"report: {path}"]))
+    said = report.contents(run, opened, split, table, beside)
+    path = report_page.write(said, opened, split, output, augmented=augmented)
+    for line in [*report.headline(said), f"report: {path}"]:
+        print(cli.printable(line))
     return said

@@ -3,7 +3,8 @@
 import dataclasses
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 34
@@ -59,6 +60,46 @@ def line_chart(title: str, series: Sequence[Series]) -> str:
         parts.append(
             f'<text class="tick" x="{at + 9}" y="{_HEIGHT - 4}">{html.escape(line.name)}</text>'
         )
+    return "".join([*parts, "</svg>"])
+
+
+def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
+    """Returns an SVG of accuracy over confidence: points with 95 % intervals beside the diagonal.
+
+    Args:
+        bins: each with `confidence`, `accuracy`, `interval` and `count`; empty ones are left out.
+    """
+    width, height = _WIDTH - _LEFT - _RIGHT, _HEIGHT - _TOP - _BOTTOM
+
+    def x(value: float) -> float:
+        return _LEFT + width * value
+
+    def y(value: float) -> float:
+        return _TOP + height * (1 - value)
+
+    parts = [f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="Reliability">']
+    for tick in (0, 0.2, 0.4, 0.6, 0.8, 1):
+        parts += [
+            f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" {_at_y(y(tick))}/>',
+            f'<text class="tick" x="{_LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">'
+            f"{tick:g}</text>",
+            f'<text class="tick" x="{x(tick):.1f}" y="{_HEIGHT - _BOTTOM + 16}"'
+            f' text-anchor="middle">{tick:g}</text>',
+        ]
+    parts.append(f'<line class="grid" x1="{x(0)}" y1="{y(0)}" x2="{x(1)}" y2="{y(1)}"/>')
+    for each in bins:
+        if each["count"]:
+            (low, high), at = each["interval"], x(each["confidence"])
+            parts += [
+                f'<line class="line line0" x1="{at:.1f}" x2="{at:.1f}" y1="{y(low):.1f}"'
+                f' y2="{y(high):.1f}"/>',
+                f'<circle class="dot line0" cx="{at:.1f}" cy="{y(each["accuracy"]):.1f}" r="4">'
+                f"<title>{each['count']:,} images</title></circle>",
+            ]
+    parts.append(
+        f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">confidence'
+        "</text>"
+    )
     return "".join([*parts, "</svg>"])
 
 

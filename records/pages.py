@@ -33,9 +33,16 @@ def render(template: str, **values: Any) -> bytes:
     return page.encode("utf-8", "xmlcharrefreplace")
 
 
-def picture(image: np.ndarray | Image.Image) -> str:
-    """Returns an image, uint8 [height, width, 3] or of Pillow, as a PNG in a data URI."""
+def picture(image: np.ndarray | Image.Image, *, most: int = 0) -> str:
+    """Returns an image, uint8 [height, width, 3] or of Pillow, as a PNG in a data URI.
+
+    Args:
+        image: the pixels.
+        most: pixels of the longer edge, to which a larger image is made smaller; 0: as it is.
+    """
     out = io.BytesIO()
     pixels = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if most and max(pixels.size) > most:
+        pixels.thumbnail((most, most), Image.Resampling.BOX)
     pixels.save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,0 +1,99 @@
+"""`report.json` and one self-contained `report.html` of what a report says."""
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from models import report
+from records import charts, files, pages
+from records.record_set import RecordSet
+
+_TEMPLATE = os.path.join(os.path.dirname(__file__), "report.html.j2")
+_EDGE = 160  # pixels of a picture at most; two on a sharp screen
+_CARDS = {
+    "accuracy": ("Accuracy", "hits over all images"),
+    "macro_f1": ("Macro F1", "plain mean of F1 over the classes"),
+    "balanced_accuracy": ("Balanced accuracy", "plain mean of recall over the classes"),
+}
+_MORE = {
+    "weighted_f1": ("Weighted F1", "mean of F1, each class by its images"),
+    "mcc": ("Matthews correlation", "of labels and predictions, −1 to 1"),
+    "log_loss": ("Log loss", "nats; lower is better"),
+    "brier": ("Brier score", "square distance to the truth, 0 to 2; lower is better"),
+    "calibration_error": ("Calibration error", "between confidence and accuracy; lower is better"),
+    "roc_auc": ("ROC-AUC", "each class against the rest, plain mean"),
+    "pr_auc": ("PR-AUC", "average precision of each class, plain mean"),
+}
+_CHARTS = (
+    ("Loss", ("loss", "training"), ("val_loss", "validation")),
+    ("Accuracy", ("accuracy", "training"), ("val_accuracy", "validation")),
+    ("Learning rate", ("learning_rate", "learning rate")),
+)
+
+
+def write(
+    said: Mapping[str, Any],
+    record_set: RecordSet,
+    split: str,
+    folder: str,
+    *,
+    augmented: str = "",
+) -> str:
+    """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path.
+
+    Args:
+        said: of `report.contents`.
+        record_set: the records, for pictures.
+        split: that was evaluated.
+        folder: for the files.
+        augmented: path of a PNG of what the model was shown, if there is one.
+    """
+    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(said, indent=1))
+    path = os.path.join(folder, "report.html")
+    page = pages.render(
+        _TEMPLATE,
+        said=said,
+        run=said["run"],
+        cards=[(*_CARDS[name], said[name]) for name in _CARDS],
+        more=[(*_MORE[name], said[name]) for name in _MORE if said[name]],
+        mistakes=_pictured(said, record_set, split),
+        reliability=charts.reliability_chart(said["reliability"]),
+        charts=[_chart(said["run"]["history"], *spec) for spec in _CHARTS],
+        augmented=_png(augmented),
+    )
+    files.write_whole(path, page)
+    return path
+
+
+def _pictured(
+    said: Mapping[str, Any], record_set: RecordSet, split: str
+) -> list[tuple[Mapping[str, Any], str, list[tuple[Mapping[str, Any], str]]]]:
+    """Returns the first mistakes, each with its picture and its neighbours with theirs."""
+    of_training = said["run"]["train_split"]
+    return [
+        (
+            mistake,
+            pages.picture(record_set.pixels(split, mistake["row"]), most=_EDGE),
+            [
+                (each, pages.picture(record_set.pixels(of_training, each["row"]), most=_EDGE // 2))
+                for each in mistake["neighbours"]
+            ],
+        )
+        for mistake in said["mistakes"][: report.MOST_PICTURES]
+    ]
+
+
+def _chart(
+    history: Sequence[Mapping[str, float]], title: str, *columns: tuple[str, str]
+) -> tuple[str, str]:
+    series = [charts.Series(name, [line[key] for line in history]) for key, name in columns]
+    return title, charts.line_chart(title, series)
+
+
+def _png(path: str) -> str:
+    """Returns a PNG file as a data URI, nothing if there is none."""
+    if not path or not os.path.isfile(path):
+        return ""
+    with open(path, "rb") as file:
+        return "data:image/png;base64," + base64.b64encode(file.read()).decode()

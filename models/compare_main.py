@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from models import comparison, summary
+from models import comparison, comparison_page, summary
 from records import cli, folds
 
 _RUNS = flags.DEFINE_list("runs", [], "Folders of runs, the base first; at least two.")
@@ -20,7 +20,7 @@ _METRIC = flags.DEFINE_enum(
     "metric", comparison.METRIC, sorted(summary.METRICS), "What differences are tested in."
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for comparison-<split>.json; that of the base if left out."
+    "output", None, "Folder for comparison-<split>.json and .html; that of the base if left out."
 )
 
 
@@ -38,8 +38,10 @@ def main(arguments: Sequence[str]) -> int:
     pooled = all(each.split == folds.POOLED for each in variations)
     split = folds.POOLED if pooled else _SPLIT.value
     compared = comparison.compare(variations, split, metric=_METRIC.value)
-    path = comparison.write(compared, _OUTPUT.value or folders[0])
-    print(f"{comparison.text(compared)}\n{path}")
+    output = _OUTPUT.value or folders[0]
+    print(comparison.text(compared))
+    print(comparison.write(compared, output))
+    print(comparison_page.write(compared, output))
     return cli.DONE
 
 

@@ -22,7 +22,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models import metrics, predictions, runs, significance, summary
+from models import changes, metrics, predictions, runs, significance, summary
+from models.changes import Change
 from models.evaluation import Table
 from records import cli, files, folds
 
@@ -106,6 +107,7 @@ class Line:
         metrics: by name.
         chance_z: of each run, standard deviations above unrelated predictions.
         difference: None for the base.
+        changes: images that its first run names otherwise than the base's of the same seed.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Line:
     metrics: dict[str, Measured]
     chance_z: tuple[float, ...]
     difference: Difference | None
+    changes: tuple[Change, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +177,9 @@ def compare(
             no image is common to all, with the file.
     """
     _check(variations, metric)
-    tables, left_out = _joined([[_read(v, f) for f in v.folders] for v in variations], variations)
+    read = [[_read(v, f) for f in v.folders] for v in variations]
+    class_names = read[0][0][1]
+    tables, left_out = _joined(read, variations)
     groups = tables[0][0].groups
     differences = _differences(variations, tables, metric, groups, seed)
     lines = tuple(
@@ -184,6 +189,7 @@ def compare(
             metrics=_measured(own),
             chance_z=tuple(metrics.chance_z(table.confusion) for table in own),
             difference=difference,
+            changes=_changes(variations[0], tables[0], each, own, class_names),
         )
         for each, own, difference in zip(variations, tables, [None, *differences], strict=True)
     )
@@ -252,13 +258,13 @@ def _read(each: Variation, folder: str) -> tuple[Table, tuple[str, ...]]:
     except FileNotFoundError:
         raise ComparisonError(f"there is no {path}: {_remedy(folder, each.split)}") from None
     except ValueError as error:  # it names the file
-        raise ComparisonError(str(error)) from None
+        raise ComparisonError(f"{error}; {_remedy(folder, each.split)}") from None
 
 
 def _remedy(folder: str, split: str) -> str:
     """Returns how to come to the predictions that are missing."""
     if runs.is_finished(folder):
-        return f"python -m models.evaluate_main --run_dir={folder} --split={split} makes it"
+        return f"python -m models.evaluate_main --run_dir={folder} --split={split} makes it anew"
     return "the run is not finished; the command that began it goes on"
 
 
@@ -320,6 +326,19 @@ def _pairs(own: Sequence[str], base: Sequence[str]) -> list[tuple[int, int]]:
     names = [os.path.basename(folder) for folder in own]
     same = [(place, places[name]) for place, name in enumerate(names) if name in places]
     return same or [(place, place) for place in range(min(len(own), len(base)))]
+
+
+def _changes(
+    base: Variation,
+    of_base: Sequence[Table],
+    each: Variation,
+    own: Sequence[Table],
+    class_names: Sequence[str],
+) -> tuple[Change, ...]:
+    if each is base:
+        return ()
+    mine, theirs = _pairs(each.folders, base.folders)[0]
+    return tuple(changes.between(of_base[theirs], own[mine], class_names))
 
 
 def _verdict(difference: float, p: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from models import evaluation, predictions, results, runs
+from models import doubts, evaluation, predictions, results, runs
 from records import cli, folds
 from records.record_set import RecordSet
 
@@ -42,6 +42,7 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
     path = os.path.join(output, SUSPICIOUS)
     found = predictions.suspicious(table, first.class_names)
     predictions.write_suspicious(found, path)
+    overrides, page = doubts.write(found, everything, folds.POOLED, output)
     print(f"labels that the predictions contradict most (all {len(found):,} in {path}):")
     for line in found[:_SHOWN]:
         print(
@@ -51,4 +52,5 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
                 f" ({line['probability_of_predicted']:.1%})"
             )
         )
+    print(f"pictures of them: {page}; corrections to edit, for the next build: {overrides}")
     return said

@@ -188,6 +188,20 @@ def write_suspicious(found: Sequence[Mapping[str, Any]], path: str | os.PathLike
     _write_csv(path, _SUSPICIOUS, ([line[name] for name in _SUSPICIOUS] for line in lines))
 
 
+def write_overrides(found: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Writes what `suspicious` returned as corrections, `path,label` and what speaks for them.
+
+    Raises:
+        OSError: if the file cannot be written.
+    """
+    header = ("path", "label", "labelled", *_SUSPICIOUS[3:])
+    lines = (
+        (line["key"], line["predicted"], line["label"], *(_digits(line[n]) for n in header[3:]))
+        for line in found
+    )
+    _write_csv(path, header, lines)
+
+
 def _check(table: Table, class_names: Sequence[str]) -> None:
     if len(set(class_names)) != len(class_names) or not class_names:
         raise ValueError(f"class names must be distinct, at least one, got {list(class_names)}")

@@ -29,7 +29,7 @@ from typing import Any
 
 from absl import flags
 
-from models import comparison, runs, several, summary, train_main
+from models import comparison, comparison_page, runs, several, summary, train_main
 from records import build_main, cli, files, manifest, record_set
 
 flags.adopt_module_key_flags(train_main)
@@ -82,8 +82,8 @@ def main(arguments: Sequence[str]) -> int:
             for name, of_one in jobs.items()
         ]
         compared = comparison.compare(found, _SPLIT.value, metric=_METRIC.value)
-        path = comparison.write(compared, run_dir)
-    print(f"{comparison.text(compared)}\n{path}")
+        paths = comparison.write(compared, run_dir), comparison_page.write(compared, run_dir)
+    print("\n".join([comparison.text(compared), *paths]))
     return cli.DONE
 
 
@@ -162,7 +162,7 @@ def _of_training() -> list[flags.Flag]:
 
 def _of_building() -> set[str]:
     """Returns the names of the flags that say how records are built."""
-    return {flag.name for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]}
+    return {flag.name for flag in flags.FLAGS.get_key_flags_for_module(build_main.__name__)}
 
 
 def _present(values: flags.FlagValues) -> list[flags.Flag]:

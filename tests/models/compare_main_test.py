@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -48,7 +49,7 @@ WRONG = [
     (["--runs=plain,good", "--metric=f1"], "flag --metric=f1: value should be one of"),
     (
         ["--runs=plain,good", "--split=validation"],
-        "plain --split=validation makes it",
+        "plain --split=validation makes it anew",
     ),
     (["--runs=plain,begun"], "begun/predictions-test.csv: the run is not finished"),
 ]
@@ -104,7 +105,8 @@ def test_runs_are_told_by_the_names_of_their_folders(found, folder):
     assert said[0] == "test: 400 images that all runs predicted"
     assert [line.split()[0] for line in said[1:4]] == ["variation", "plain", "good"]
     assert said[7].startswith("good") and said[7].endswith(" better")
-    assert said[-1] == str(folder / "plain/comparison-test.json")
+    assert said[-2] == str(folder / "plain/comparison-test.json")
+    assert said[-1] == str(folder / "plain/comparison-test.html")
     first = written(folder / "plain/comparison-test.json")["lines"][0]
     assert (first["name"], first["folders"]) == ("plain", [str(folder / "plain")])
 
@@ -130,3 +132,9 @@ def test_cross_validations_are_compared_by_what_they_pooled(found, folder):
 @pytest.mark.parametrize(("number", "message"), [(k, m) for k, (_, m) in enumerate(WRONG)])
 def test_what_cannot_be_compared_is_refused(found, number, message):
     assert message in found[len(RUNS) + number]["error"]
+
+
+def test_a_page_shows_what_differs(found, folder):
+    page = (folder / "plain/comparison-test.html").read_text("utf-8")
+    assert "Images that good answers otherwise" in page and "right for the base alone" in page
+    assert not re.search(r"<script|https?://|src=\"(?!data:)", page)

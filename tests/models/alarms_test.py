@@ -1,0 +1,102 @@
+"""Planted faults, each told by its name, and a good run that has none."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from models import alarms, runs
+from models.evaluation import Table
+
+NAMES = ("a", "b", "c")
+GOOD = runs.Run(
+    model="lenet",
+    class_names=NAMES,
+    image_size=16,
+    records="/nowhere",
+    records_digest="",
+    train_split="train",
+    validation_split="validation",
+    parameters=1,
+    device="",
+    sampling={"steps_per_epoch": 50, "batch_size": 64, "draws": [90, 80, 70]},
+    flags={},
+    versions={},
+    best_epoch=2,
+    history=(
+        {"loss": 1.0, "accuracy": 0.5, "learning_rate": 2e-3, "skipped": 0},
+        {"loss": 0.5, "accuracy": 0.9, "learning_rate": 1e-3, "skipped": 0},
+    ),
+)
+
+
+def table(matrix):
+    """One line for each counted image."""
+    labels, predicted = np.repeat(np.argwhere(np.ones_like(matrix)), np.ravel(matrix), axis=0).T
+    count = len(labels)
+    keys = tuple(map(str, range(count)))
+    sure = np.eye(3, dtype=np.float32)[predicted]
+    return Table(keys, ("",) * count, np.arange(count), labels.astype(np.int32), sure)
+
+
+RIGHT = [[30, 2, 1], [1, 40, 2], [2, 1, 50]]
+ONE_CLASS = [[0, 0, 30], [0, 0, 40], [0, 0, 50]]
+
+
+def found(matrix, run=GOOD, **more):
+    return {each.name: each for each in alarms.of(run, table(matrix), **{"trained_on": 0, **more})}
+
+
+def test_a_good_run_has_none():
+    assert found(RIGHT) == {}
+
+
+def with_last(**values):
+    return dataclasses.replace(GOOD, history=(GOOD.history[0], {**GOOD.history[1], **values}))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "run", "more", "name", "said"),
+    [
+        (ONE_CLASS, GOOD, {}, "collapse", "100.0% of the images are called c, which 41.7%"),
+        ([[10, 10, 10]] * 3, GOOD, {}, "unrelated", "consistent with unrelated"),
+        ([[1, 40, 0], [39, 2, 0], [0, 1, 50]], GOOD, {}, "swapped", "a is called b 40 times"),
+        (RIGHT, GOOD, {"trained_on": 7}, "seen", "was trained on 7 of these images"),
+        (RIGHT, GOOD, {"trained_on": None}, "seen", "the records of the training are gone"),
+        ([[25, 9, 9], [9, 25, 9], [9, 9, 25]], GOOD, {}, "gap", "was 0.900 in training"),
+        (RIGHT, with_last(skipped=3), {}, "skipped", "3 steps had no finite loss"),
+        ([[30, 0, 0], [0, 30, 0], [4, 5, 0]], GOOD, {}, "never_named", "never predicted: c"),
+    ],
+)
+def test_planted_faults_are_named(matrix, run, more, name, said):
+    assert said in found(matrix, run, **more)[name].said
+
+
+def sampled(**values):
+    return dataclasses.replace(GOOD, sampling={**GOOD.sampling, **values})
+
+
+@pytest.mark.parametrize(
+    ("cause", "run", "said"),
+    [
+        ("learning rate", with_last(learning_rate=0.2), "100 times the default"),
+        ("learning rate", with_last(loss=3.0), "the loss went from 1 to 3"),
+        ("learning rate", with_last(skipped=1), "the highest was"),
+        ("batch normalization on little data", sampled(steps_per_epoch=3), "6 steps of 64"),
+        ("batch normalization on little data", sampled(batch_size=4), "100 steps of 4"),
+        ("imbalance", sampled(draws=[900, 9, 90]), "100.0 times as often"),
+        ("labels", with_last(accuracy=0.99), "the images there were learned"),
+    ],
+)
+def test_the_cause_of_a_collapse_is_looked_for(cause, run, said):
+    quiet = dataclasses.replace(with_last(accuracy=0.4), sampling=GOOD.sampling)
+    for each, planted in ((run, True), (quiet, False)):
+        causes = {c.name: c for c in found(ONE_CLASS, each, normalized=True)["collapse"].causes}
+        assert causes[cause].found == planted, each
+        assert not planted or said in causes[cause].said
+    assert not causes["input range"].found and "0..1" in causes["input range"].said
+
+
+def test_the_pooled_folds_have_no_history():
+    pooled = dataclasses.replace(GOOD, history=(), best_epoch=0)
+    assert set(found(ONE_CLASS, pooled)) == {"collapse", "unrelated", "never_named"}

@@ -47,6 +47,6 @@ def between(base: Table, own: Table, class_names: Sequence[str]) -> list[Change]
         label, before, after = int(base.labels[row]), int(was[row]), int(is_now[row])
         lead = float(own.probabilities[row, after] - own.probabilities[row, before])
         kind = GAINED if after == label else LOST if before == label else OTHER
-        names = (class_names[number] for number in (label, before, after))
+        names = class_names[label], class_names[before], class_names[after]
         found.append(Change(base.keys[row], kind, *names, lead))
     return sorted(found, key=lambda change: (KINDS.index(change.kind), -change.lead, change.key))

@@ -52,7 +52,7 @@ def _shown(found: Sequence[changes.Change]) -> dict[str, list[changes.Change]]:
 
 def _run_folders(compared: Comparison) -> dict[str, str]:
     """Returns a folder with a `run.json` for each variation that has one: of a fold, if any."""
-    found = {}
+    found: dict[str, str] = {}
     for line in compared.lines:
         for folder in (line.folders[0], os.path.join(line.folders[0], "fold-00")):
             if runs.is_finished(folder):

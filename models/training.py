@@ -37,11 +37,13 @@ BEST, LAST = "best.weights.h5", "last.weights.h5"
 HISTORY, TIMING, BOARD, SAVED = "history.csv", "timing.csv", "tensorboard", "checkpoints"
 History = list[dict[str, float]]
 Validate = Callable[[], Mapping[str, float]]
+Pictures = Callable[[], Mapping[str, np.ndarray]]
 
 _LOSS = losses.LossOptions(label_smoothing=0.05)
 _OPTIMIZER, _SCHEDULE = optimizers.OptimizerOptions(), optimizers.ScheduleOptions()
 _STEPS_TOGETHER = 8  # of one call, by several workers
 _NAMED = 5  # rows that a message names
+_MUCH_WAITING = 0.1  # of an epoch's time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,6 +159,7 @@ def fit(
     options: TrainOptions,
     *,
     run_dir: str,
+    pictures: Pictures | None = None,
     show_progress: bool = True,
 ) -> Trained:
     """Trains a model, from the last checkpoint in the run folder on; returns what came of it.
@@ -172,6 +175,8 @@ def fit(
         validate: gives the metrics of `decisions.MONITORS` for the model as it is.
         options: how to train.
         run_dir: an existing folder; one for all processes.
+        pictures: gives pictures, uint8 [height, width, 3] by name, of the last `validate`; for
+            TensorBoard, of each epoch that is the best so far.
         show_progress: draw a bar over the steps of an epoch.
 
     Returns:
@@ -188,7 +193,7 @@ def fit(
     """
     input_range.check(model, data.input_range)
     dropout.check(model)
-    return _Fit(model, how, data, validate, options, run_dir, show_progress).run()
+    return _Fit(model, how, data, validate, options, run_dir, pictures, show_progress).run()
 
 
 def finish(run_dir: str) -> None:
@@ -210,10 +215,12 @@ class _Fit:
         validate: Validate,
         options: TrainOptions,
         run_dir: str,
+        pictures: Pictures | None,
         show_progress: bool,
     ):
         self._model, self._how, self._data, self._validate = model, how, data, validate
         self._options, self._run_dir, self._show = options, run_dir, show_progress
+        self._pictures = pictures
         self._checkpoints = os.path.join(run_dir, SAVED)
         self._history: History = []
         self._timing: History = []
@@ -344,9 +351,11 @@ class _Fit:
         if self._how.is_chief:
             history.write(self._history, os.path.join(self._run_dir, HISTORY))
             history.write(self._timing, os.path.join(self._run_dir, TIMING))
-            history.to_tensorboard(line, self._timing[-1], os.path.join(self._run_dir, BOARD))
+            shown = self._pictures() if best and self._pictures else None
+            board = os.path.join(self._run_dir, BOARD)
+            history.to_tensorboard(line, self._timing[-1], board, shown)
             self._save()
-            print(self._said(line, best), flush=True)
+            print("\n".join([self._said(line, best), *self._verdicts(line)]), flush=True)
 
     def _averaged(self) -> contextlib.AbstractContextManager[None]:
         return optimizers.averaged(self._step.optimizer, self._model.trainable_variables)
@@ -374,6 +383,23 @@ class _Fit:
             f"  | {timing['images_per_second']:,.0f} images/s,"
             f" {timing['waiting_for_input']:.0%} waiting{' *' if best else ''}"
         )
+
+    def _verdicts(self, line: Mapping[str, float]) -> list[str]:
+        """Returns what should be known while it can still be changed."""
+        found = []
+        if line.get("val_named") == 1:
+            found.append("warning: every validation image is given one class, a collapse so far")
+        if line["epoch"] == 2:  # the first had to compile
+            waiting = self._timing[-1]["waiting_for_input"]
+            found.append(
+                f"training waits for its input {waiting:.0%} of the time: "
+                + (
+                    "python -m models.doctor_main says what to change"
+                    if waiting > _MUCH_WAITING
+                    else "the network is what takes the time"
+                )
+            )
+        return found
 
     def _write_weights(self, name: str) -> None:
         temporary = os.path.join(self._run_dir, f".tmp-{name}")
@@ -447,11 +473,15 @@ def _listed(names: collections.Counter[str]) -> str:
 
 
 def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Returns the metrics that can be monitored, over all images at once."""
+    """Returns the metrics that can be monitored, over all images at once.
+
+    Beside them `val_named`, how many classes are named at all.
+    """
     matrix = metrics.confusion(labels, probabilities.argmax(1), probabilities.shape[1])
     return {
         "val_loss": metrics.log_loss(labels, probabilities),
         "val_accuracy": float(metrics.accuracy_of(matrix)),
         "val_macro_f1": float(metrics.macro_f1_of(matrix)),
         "val_balanced_accuracy": float(metrics.balanced_accuracy_of(matrix)),
+        "val_named": float((matrix.sum(0) > 0).sum()),
     }

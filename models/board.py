@@ -1,0 +1,71 @@
+"""Pictures for TensorBoard: the confusion of an epoch, and its most confident mistakes."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from models import metrics
+from records.record_set import RecordSet
+
+_CELL = 40  # pixels of a cell of the confusion
+_SMALL_CELL, _MOST_WITH_NUMBERS = 12, 32  # where there are more classes than that
+_MISTAKES, _COLUMNS, _EDGE, _GAP = 24, 6, 96, 4
+_GROUND, _HIT, _MISS = (255, 255, 255), (37, 99, 235), (217, 72, 15)
+
+
+def pictures(
+    opened: RecordSet, split: str, labels: np.ndarray, probabilities: np.ndarray
+) -> Mapping[str, np.ndarray]:
+    """Returns `confusion` and, if there are any, `mistakes`: uint8 [height, width, 3] each.
+
+    Args:
+        opened: the records.
+        split: that was predicted.
+        labels: int [n] of its rows.
+        probabilities: float [n, classes].
+    """
+    predicted = probabilities.argmax(1)
+    found = {"confusion": confusion(metrics.confusion(labels, predicted, probabilities.shape[1]))}
+    wrong = np.flatnonzero(predicted != labels)
+    rows = wrong[np.argsort(-probabilities.max(1)[wrong], kind="stable")][:_MISTAKES].tolist()
+    if rows:
+        found["mistakes"] = _sheet([Image.fromarray(opened.pixels(split, row)) for row in rows])
+    return found
+
+
+def confusion(matrix: np.ndarray) -> np.ndarray:
+    """Returns counts [classes, classes] as a picture, true classes down in label order.
+
+    Hits are blue, mistakes orange, the darker the larger their share of the row.
+    """
+    count = len(matrix)
+    cell = _CELL if count <= _MOST_WITH_NUMBERS else _SMALL_CELL
+    picture = Image.new("RGB", (count * cell + 1, count * cell + 1), _GROUND)
+    draw = ImageDraw.Draw(picture)
+    for row, counts in enumerate(matrix.tolist()):
+        total = max(sum(counts), 1)
+        for column, number in enumerate(counts):
+            corner = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
+            colour = _shade(_HIT if row == column else _MISS, number / total)
+            draw.rectangle(corner, fill=colour, outline=(217, 222, 229))
+            if cell == _CELL and number:
+                middle = (column * cell + cell // 2, row * cell + cell // 2)
+                draw.text(middle, str(number), fill=(28, 36, 48), anchor="mm")
+    return np.asarray(picture)
+
+
+def _shade(colour: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    red, green, blue = (round(255 + (part - 255) * 0.7 * share) for part in colour)
+    return red, green, blue
+
+
+def _sheet(images: list[Image.Image]) -> np.ndarray:
+    """Returns images in lines of six, the first at the top left."""
+    edge = min(_EDGE, max(images[0].size))
+    pitch, lines = edge + _GAP, -(-len(images) // _COLUMNS)
+    sheet = Image.new("RGB", (_COLUMNS * pitch + _GAP, lines * pitch + _GAP), _GROUND)
+    for number, image in enumerate(images):
+        at = (_GAP + number % _COLUMNS * pitch, _GAP + number // _COLUMNS * pitch)
+        sheet.paste(image.resize((edge, edge), Image.Resampling.BOX), at)
+    return np.asarray(sheet)

@@ -1,0 +1,192 @@
+"""Every page in a real browser: no error, nothing from outside, keyboard, narrow, dark, print."""
+
+import base64
+import dataclasses
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from models import (
+    comparison,
+    comparison_page,
+    doubts,
+    metrics,
+    neighbours,
+    predictions,
+    report,
+    report_page,
+    runs,
+)
+from models.evaluation import Table
+from records import folds
+from tests import fakes
+
+webdriver = pytest.importorskip("selenium.webdriver")
+CLASSES = ("마스크 <b>", "없음 & so")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    paths = [shutil.which(name) for name in ("chromium", "chromedriver")]
+    if None in paths:
+        pytest.skip("needs Debian's chromium and chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = paths[0]
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(paths[1])
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return fakes.built(tmp_path_factory.mktemp("set"), dict.fromkeys(CLASSES, 40), size=48)
+
+
+def run_of(records):
+    line = {"epoch": 1.0, "loss": 0.5, "val_loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.9}
+    return runs.Run(
+        model="lenet",
+        class_names=records.manifest.class_names,
+        image_size=48,
+        records=records.folder,
+        records_digest=records.manifest.digest,
+        train_split="train",
+        validation_split="validation",
+        parameters=10,
+        device="one, 1 x CPU, float32",
+        sampling={
+            "target": {"name": "natural"},
+            "steps_per_epoch": 2,
+            "batch_size": 21,
+            "rows": [24, 24],
+            "draws": [24, 24],
+        },
+        flags={"epochs": 2},
+        versions={"python": "3"},
+        best_epoch=2,
+        history=({**line, "learning_rate": 1e-3}, {**line, "epoch": 2.0, "learning_rate": 1e-4}),
+    )
+
+
+def table_of(opened, split, seed=0):
+    index = opened.index(split)
+    share = np.random.default_rng(seed).random(len(index)).astype(np.float32)
+    keys = tuple(index.key(row) for row in range(len(index)))
+    values = np.stack([share, 1 - share], 1)
+    return Table(keys, ("",) * len(keys), index.group, index.label, values)
+
+
+def _report(records, folder):
+    table, run = table_of(records, "test"), run_of(records)
+    near = [neighbours.Neighbour(row, 0.9) for row in range(3)]
+    beside = report.Beside(
+        validation=table_of(records, "validation"),
+        trained=metrics.Score(0.9, 0.8, 0.95, 48, 0.5),
+        num_compared=48,
+        near=dict.fromkeys(report.shown(table), near),
+    )
+    sheet = folder / "augmented.png"
+    sheet.write_bytes(fakes.encoded(np.zeros((300, 1600, 3), np.uint8)))
+    said = report.contents(run, records, "test", table, beside)
+    return report_page.write(said, records, "test", str(folder), augmented=str(sheet))
+
+
+def _comparison(records, folder):
+    for seed, name in enumerate(("base", "other")):
+        (folder / name).mkdir()
+        path = predictions.path(str(folder / name), "test")
+        predictions.write(table_of(records, "test", seed), records.manifest.class_names, path)
+        flags = {"epochs": seed, "note": "a very long flag " * 9}
+        runs.save(dataclasses.replace(run_of(records), flags=flags), str(folder / name))
+    found = [comparison.variation(str(folder / name), "test") for name in ("base", "other")]
+    return comparison_page.write(comparison.compare(found, "test"), str(folder))
+
+
+def _doubts(records, folder):
+    pooled = folds.pooled(records)
+    names = records.manifest.class_names
+    found = predictions.suspicious(table_of(pooled, folds.POOLED), names)
+    return doubts.write(found, pooled, folds.POOLED, str(folder))[1]
+
+
+PAGES = {"report": _report, "comparison": _comparison, "doubts": _doubts}
+IMAGES = "return Array.from(document.images).map(i => i.complete ? i.naturalWidth : 0)"
+FETCHED = """
+return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))
+"""
+COLOURS = """
+return Array.from(document.querySelectorAll('body, .soft, td, figcaption, .key')).map(e => {
+  const back = x => getComputedStyle(x).backgroundColor;
+  let ground = e;
+  while (ground !== document.body && back(ground) === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+  return [getComputedStyle(e).color, back(ground)];
+});"""
+
+
+@pytest.fixture(scope="module", params=PAGES)
+def page(request, browser, records, tmp_path_factory):
+    path = PAGES[request.param](records, tmp_path_factory.mktemp(request.param))
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    browser.get(f"file://{path}")
+    return browser
+
+
+def test_it_is_read_without_error_and_all_is_in_it(page):
+    assert not page.get_log("browser")
+    widths = page.execute_script(IMAGES)
+    assert widths and all(widths)
+    assert not page.execute_script(FETCHED)
+    assert page.find_elements("css selector", "h1")
+    assert not page.find_elements("css selector", "script, img:not([alt])")
+    if "report" in page.current_url:
+        assert CLASSES[0] in page.find_element("css selector", "table.confusion").text
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_it_is_no_wider_than_the_screen(page, width):
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def test_what_scrolls_is_reached_by_the_keyboard(page):
+    regions = page.find_elements("css selector", ".scroll")
+    page.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
+    reached = set()
+    for _ in range(len(regions) + 10):
+        webdriver.ActionChains(page).send_keys("\ue004").perform()  # Tab
+        reached.add(page.switch_to.active_element.id)
+    assert {region.id for region in regions} <= reached
+
+
+def _luminance(colour):
+    numbers = [float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    parts = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+        for c in (number / 255 for number in numbers)
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_in_light_and_dark(page, scheme):
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    pairs = {tuple(pair) for pair in page.execute_script(COLOURS)}
+    grounds = {ground for _, ground in pairs if "rgba" not in ground}
+    assert all((_luminance(ground) < 0.2) == (scheme == "dark") for ground in grounds)
+    for text, ground in pairs:
+        if "rgba" not in ground:  # a shade over another ground
+            low, high = sorted((_luminance(text), _luminance(ground)))
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
+
+
+def test_it_prints(page):
+    assert base64.b64decode(page.print_page())[:5] == b"%PDF-"
+    assert os.path.getsize(page.current_url.removeprefix("file://")) > 2000

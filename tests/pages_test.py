@@ -122,9 +122,9 @@ return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.
 """
 COLOURS = """
 return Array.from(document.querySelectorAll('body, .soft, td, figcaption, .key')).map(e => {
-  const back = x => getComputedStyle(x).backgroundColor;
+  const back = x => getComputedStyle(x).backgroundColor, clear = 'rgba(0, 0, 0, 0)';
   let ground = e;
-  while (ground !== document.body && back(ground) === 'rgba(0, 0, 0, 0)') ground = ground.parentElement;
+  while (ground !== document.body && back(ground) === clear) ground = ground.parentElement;
   return [getComputedStyle(e).color, back(ground)];
 });"""
 

@@ -214,3 +214,52 @@ def test_intervals_of_classes_hold_their_values(size):
     if size == 1:
         wilson = metrics.wilson(int(matrix[0, 0]), int(matrix[0].sum()))
         assert tuple(found["recall"][0]) == wilson
+
+
+# A published study on illustrations prints two averages as one block, "F1" and "acc": the macro mean
+# and the accuracy. The images of each class follow from its table of draws; the hits and wrong
+# namings of each class are one way of many to its digits.
+_IMAGES = [98] * 5 + [62, 54, 44, 42, 41, 41, 40, 40, 40, 37, 36, 25, 24, 24, 24]
+ILLUSTRATIONS = [
+    (
+        "0.645677",
+        "0.633598",
+        [62, 60, 58, 61, 63, 36, 36, 28, 28, 27, 29, 26, 26, 25, 28, 24, 19, 16, 17, 18],
+        [18, 18, 25, 17, 19, 23, 20, 21, 17, 23, 19, 14, 12, 13, 17, 27, 19, 21, 14, 20],
+    ),
+    (
+        "0.905075",
+        "0.902291",
+        [85, 89, 92, 88, 84, 55, 49, 40, 36, 37, 36, 36, 38, 36, 34, 33, 24, 24, 24, 23],
+        [0, 9, 7, 0, 7, 8, 7, 3, 7, 6, 10, 4, 3, 1, 3, 11, 4, 1, 4, 6],
+    ),
+    (
+        "0.974624",
+        "0.968137",
+        [95, 96, 96, 96, 97, 61, 53, 42, 42, 40, 38, 37, 39, 40, 36, 36, 24, 23, 23, 23],
+        [1, 0, 1, 0, 1, 3, 3, 1, 1, 2, 2, 0, 1, 0, 1, 2, 2, 4, 1, 1],
+    ),
+]
+
+
+def _with(hits, wrong):
+    """Counts with these images, hits and wrong namings of each class."""
+    matrix, missed, wrong = np.diag(hits), np.subtract(_IMAGES, hits), np.array(wrong)
+    while missed.any():
+        row = missed.argmax()
+        column = max((wrong[c], -c) for c in range(len(wrong)) if c != row)[1]
+        matrix[row, -column] += 1
+        missed[row] -= 1
+        wrong[-column] -= 1
+    assert not wrong.any()
+    return matrix
+
+
+@pytest.mark.parametrize(("accuracy", "macro_f1", "hits", "wrong"), ILLUSTRATIONS)
+def test_published_averages_come_from_whole_counts(accuracy, macro_f1, hits, wrong):
+    matrix = _with(hits, wrong)
+    assert matrix.sum() == 1064
+    assert f"{metrics.accuracy_of(matrix):.6f}" == accuracy
+    assert f"{metrics.average_of(matrix, 'macro', 'f1'):.6f}" == macro_f1
+    assert f"{metrics.average_of(matrix, 'micro', 'f1'):.6f}" == accuracy
+    assert f"{metrics.average_of(matrix, 'weighted', 'f1'):.6f}" not in (accuracy, macro_f1)

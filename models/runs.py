@@ -48,6 +48,7 @@ class Run:
         loss: name of the loss, by which outputs become probabilities.
         skipped: by key, how often a row was found to have no finite loss.
         fold: number of folds, of this one, and the seed they were dealt with; empty without folds.
+        pixels: how its pictures were made, see `preprocess.facts`; empty in older runs.
     """
 
     model: str
@@ -68,6 +69,7 @@ class Run:
     loss: str = "cross_entropy"
     skipped: Mapping[str, int] = dataclasses.field(default_factory=dict)
     fold: tuple[int, ...] = ()
+    pixels: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def input_range(self) -> str:

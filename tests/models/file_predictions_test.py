@@ -1,0 +1,81 @@
+"""Predictions of files as text, CSV and JSON."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from models import file_predictions
+from models.file_predictions import Line
+from models.given_files import GivenFile
+
+NAMES = ("고양이", "dog, big", "\udcff")
+LINES = [
+    Line(GivenFile("사진", "a/1.png"), np.array([0.1, 0.7, 0.2], np.float32)),
+    Line(GivenFile("사진", "a/\udcfe\n2.png"), None, "truncated: 7 bytes"),
+    Line(GivenFile("", "3.png"), np.array([1 / 3, 1 / 3, 1 / 3], np.float32)),
+    Line(GivenFile("x.zip", "4.png"), np.array([0, 1e-9, 1], np.float32)),
+]
+
+
+def test_the_screen_shows_the_first_and_counts_all():
+    table, more, classes = file_predictions.screen(LINES, NAMES, shown=2)
+    first, second = [line.split() for line in table.splitlines()[1:]]
+    assert first == ["사진/a/1.png", "dog,", "big", "0.7000", "\\udcff", "0.2000"]
+    assert second == ["3.png", "고양이", "0.3333", "dog,", "big", "0.3333"]  # of equals the first
+    assert more == "and 1 more"
+    assert classes == "files by class: 고양이 1, dog, big 1, \\udcff 1"
+
+
+def test_nothing_read_is_nothing_to_show():
+    assert file_predictions.screen(LINES[1:2], NAMES) == []
+
+
+def test_one_class_has_no_runner_up():
+    (table, _) = file_predictions.screen(
+        [Line(GivenFile("", "1.png"), np.ones(1, np.float32))], ("only",)
+    )
+    assert table.splitlines()[1].split() == ["1.png", "only", "1.0000", "-"]
+
+
+def test_csv_has_a_line_for_each_file_and_every_bit(tmp_path):
+    path = str(tmp_path / "예측.CSV")
+    file_predictions.write(LINES, NAMES, path, {})
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["source", "key", "predicted", "error", *(f"p:{name}" for name in NAMES)]
+    assert [tuple(row[:4]) for row in rows] == [
+        ("사진", "a/1.png", "dog, big", ""),
+        ("사진", "a/\udcfe\n2.png", "", "truncated: 7 bytes"),
+        ("", "3.png", "고양이", ""),
+        ("x.zip", "4.png", "\udcff", ""),
+    ]
+    assert rows[1][4:] == ["", "", ""]
+    for line, row in zip(LINES, rows, strict=True):
+        if line.probabilities is not None:
+            assert np.array_equal(np.array(row[4:], np.float32), line.probabilities)
+
+
+def test_json_says_the_same(tmp_path):
+    path = str(tmp_path / "x.json")
+    file_predictions.write(LINES, NAMES, path, {"run": "r"})
+    said = json.loads((tmp_path / "x.json").read_text("utf-8"))
+    assert (said["run"], said["class_names"]) == ("r", list(NAMES))
+    assert said["files"][1] == {
+        "source": "사진",
+        "key": "a/\udcfe\n2.png",
+        "error": "truncated: 7 bytes",
+    }
+    assert said["files"][3]["predicted"] == "\udcff"
+    assert np.array_equal(
+        np.array(said["files"][3]["probabilities"], np.float32), LINES[3].probabilities
+    )
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+def test_the_same_lines_give_the_same_bytes(tmp_path, name):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        file_predictions.write(LINES, NAMES, str(tmp_path / folder / name), {})
+    assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()

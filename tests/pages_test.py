@@ -1,7 +1,6 @@
 """Every page in a real browser: no error, nothing from outside, keyboard, narrow, dark, print."""
 
 import base64
-import dataclasses
 import os
 import shutil
 
@@ -22,6 +21,7 @@ from models import (
 from models.evaluation import Table
 from records import folds
 from tests import fakes
+from tests.models import made
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CLASSES = ("마스크 <b>", "없음 & so")
@@ -48,32 +48,6 @@ def records(tmp_path_factory):
     return fakes.built(tmp_path_factory.mktemp("set"), dict.fromkeys(CLASSES, 40), size=48)
 
 
-def run_of(records):
-    line = {"epoch": 1.0, "loss": 0.5, "val_loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.9}
-    return runs.Run(
-        model="lenet",
-        class_names=records.manifest.class_names,
-        image_size=48,
-        records=records.folder,
-        records_digest=records.manifest.digest,
-        train_split="train",
-        validation_split="validation",
-        parameters=10,
-        device="one, 1 x CPU, float32",
-        sampling={
-            "target": {"name": "natural"},
-            "steps_per_epoch": 2,
-            "batch_size": 21,
-            "rows": [24, 24],
-            "draws": [24, 24],
-        },
-        flags={"epochs": 2},
-        versions={"python": "3"},
-        best_epoch=2,
-        history=({**line, "learning_rate": 1e-3}, {**line, "epoch": 2.0, "learning_rate": 1e-4}),
-    )
-
-
 def table_of(opened, split, seed=0):
     index = opened.index(split)
     share = np.random.default_rng(seed).random(len(index)).astype(np.float32)
@@ -83,7 +57,7 @@ def table_of(opened, split, seed=0):
 
 
 def _report(records, folder):
-    table, run = table_of(records, "test"), run_of(records)
+    table, run = table_of(records, "test"), made.run(records)
     near = [neighbours.Neighbour(row, 0.9) for row in range(3)]
     beside = report.Beside(
         validation=table_of(records, "validation"),
@@ -103,7 +77,7 @@ def _comparison(records, folder):
         path = predictions.path(str(folder / name), "test")
         predictions.write(table_of(records, "test", seed), records.manifest.class_names, path)
         flags = {"epochs": seed, "note": "a very long flag " * 9}
-        runs.save(dataclasses.replace(run_of(records), flags=flags), str(folder / name))
+        runs.save(made.run(records, flags=flags), str(folder / name))
     found = [comparison.variation(str(folder / name), "test") for name in ("base", "other")]
     return comparison_page.write(comparison.compare(found, "test"), str(folder))
 

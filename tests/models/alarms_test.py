@@ -5,29 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models import alarms, runs
+from models import alarms
 from models.evaluation import Table
+from tests.models import made
 
-NAMES = ("a", "b", "c")
-GOOD = runs.Run(
-    model="lenet",
-    class_names=NAMES,
-    image_size=16,
-    records="/nowhere",
-    records_digest="",
-    train_split="train",
-    validation_split="validation",
-    parameters=1,
-    device="",
-    sampling={"steps_per_epoch": 50, "batch_size": 64, "draws": [90, 80, 70]},
-    flags={},
-    versions={},
-    best_epoch=2,
-    history=(
-        {"loss": 1.0, "accuracy": 0.5, "learning_rate": 2e-3, "skipped": 0},
-        {"loss": 0.5, "accuracy": 0.9, "learning_rate": 1e-3, "skipped": 0},
-    ),
-)
+GOOD = made.run()
 
 
 def table(matrix):

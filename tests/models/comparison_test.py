@@ -9,24 +9,9 @@ import pytest
 from models import comparison, metrics, predictions, runs
 from models.evaluation import Table
 from tests import fakes
+from tests.models import made
 
 CLASSES = ("a", "b", "c")
-RUN = runs.Run(
-    model="lenet",
-    class_names=CLASSES,
-    image_size=16,
-    records="/nowhere",
-    records_digest="",
-    train_split="train",
-    validation_split="validation",
-    parameters=1,
-    device="",
-    sampling={},
-    flags={},
-    versions={},
-    best_epoch=1,
-    history=(),
-)
 
 
 def labels_of(count, seed=0):
@@ -230,7 +215,7 @@ def damaged(root, labels):
 
 def finished(root, labels):
     (root / "y").mkdir()
-    runs.save(RUN, str(root / "y"))
+    runs.save(made.run(), str(root / "y"))
 
 
 @pytest.mark.parametrize(

@@ -9,29 +9,9 @@ import pytest
 from models import given_files, preprocess, runs
 from records import build, images, record_set, sources
 from tests import fakes
+from tests.models import made
 
-RUN = runs.Run(
-    model="lenet",
-    class_names=("a", "b"),
-    image_size=32,
-    records="/nowhere",
-    records_digest="",
-    train_split="train",
-    validation_split="validation",
-    parameters=1,
-    device="",
-    sampling={},
-    flags={},
-    versions={},
-    best_epoch=1,
-    history=(),
-)
 FACTS = {"image_size": 32, "encoding": "png", "resize": "pad", "filter": "bicubic"}
-
-
-def run_of(opened, **changes):
-    origin = {"records": opened.folder, "records_digest": opened.manifest.digest}
-    return dataclasses.replace(RUN, **{**origin, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -51,17 +31,15 @@ def opened(source, tmp_path_factory, request):
 
 
 def test_files_become_the_pixels_of_the_records(source, opened):
-    recipe = preprocess.recipe_of(
-        dataclasses.replace(RUN, pixels=preprocess.facts(opened.manifest))
-    )
+    recipe = preprocess.recipe_of(made.run(pixels=preprocess.facts(opened.manifest)))
     assert recipe.notes == ()
     found = given_files.find([str(source)]).files
     (part,) = preprocess.read_all(found, recipe, at_once=100)
-    made = {file.key: pixels for file, pixels in zip(part.files, part.pixels, strict=True)}
+    pixels = {file.key: each for file, each in zip(part.files, part.pixels, strict=True)}
     for split in opened.manifest.splits:
         for row, key in enumerate(opened.index(split).keys):
-            np.testing.assert_array_equal(made.pop(key.decode()), opened.pixels(split, row))
-    assert not made
+            np.testing.assert_array_equal(pixels.pop(key.decode()), opened.pixels(split, row))
+    assert not pixels
 
 
 def test_jpeg_records_have_lost_something(source):
@@ -72,8 +50,8 @@ def test_jpeg_records_have_lost_something(source):
 
 
 def test_a_run_says_it_itself_or_its_records_do(opened, tmp_path):
-    older = run_of(opened)
-    same = run_of(opened, pixels=preprocess.facts(opened.manifest), records="/gone")
+    older = made.run(opened)
+    same = made.run(opened, pixels=preprocess.facts(opened.manifest), records="/gone")
     assert preprocess.recipe_of(older) == preprocess.recipe_of(same)
     gone = dataclasses.replace(older, records="/gone")
     with pytest.raises(runs.RunError, match=r"run.json does not say .*no record set in '/gone'"):
@@ -85,7 +63,7 @@ def test_a_run_says_it_itself_or_its_records_do(opened, tmp_path):
 
 def test_records_of_the_first_version_are_understood(tmp_path):
     folder = shutil.copytree(fakes.ROOT / "tests/records/formats/version_1", tmp_path / "set")
-    recipe = preprocess.recipe_of(run_of(record_set.open_set(str(folder))))
+    recipe = preprocess.recipe_of(made.run(record_set.open_set(str(folder))))
     assert recipe.policy == images.ImagePolicy(8, "stretch") and recipe.encoding == "raw"
 
 
@@ -100,20 +78,18 @@ def test_records_of_the_first_version_are_understood(tmp_path):
 )
 def test_another_way_of_making_pixels_is_refused(changes, message):
     with pytest.raises(runs.RunError, match=message):
-        preprocess.recipe_of(dataclasses.replace(RUN, pixels={**FACTS, **changes}))
+        preprocess.recipe_of(made.run(pixels={**FACTS, **changes}))
 
 
 def test_what_is_missing_is_named():
     with pytest.raises(runs.RunError, match="lacks 'encoding'"):
-        preprocess.recipe_of(
-            dataclasses.replace(RUN, pixels={"image_size": 8, "filter": "bicubic"})
-        )
+        preprocess.recipe_of(made.run(pixels={"image_size": 8, "filter": "bicubic"}))
 
 
 def test_what_may_be_otherwise_is_said():
     versions = {**images.VERSIONS, "pillow": "1.0"}
     known = {**FACTS, **versions, "boxes": True}
-    notes = preprocess.recipe_of(dataclasses.replace(RUN, pixels=known)).notes
+    notes = preprocess.recipe_of(made.run(pixels=known)).notes
     assert [note.partition(",")[0] for note in notes] == [
         "the pictures of the training were made with pillow 1.0",
         "the run was trained on parts of pictures",
@@ -123,7 +99,7 @@ def test_what_may_be_otherwise_is_said():
 def test_unusable_files_are_named_in_their_place(tmp_path):
     good = fakes.encoded(fakes.pixels(1))
     root = fakes.tree(tmp_path, {"1.png": b"<html>", "2.png": good, "3.png": b"", "4.png": good})
-    recipe = preprocess.recipe_of(dataclasses.replace(RUN, pixels=FACTS))
+    recipe = preprocess.recipe_of(made.run(pixels=FACTS))
     found = given_files.find([str(root)]).files
     parts = list(preprocess.read_all(found, recipe, at_once=3))
     errors = [error.partition(":")[0] for part in parts for error in part.errors]

@@ -10,40 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import evaluation, report, report_page, runs
+from models import evaluation, report, report_page
 from records import charts
 from tests import fakes
+from tests.models import made
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory):
     return fakes.built(tmp_path_factory.mktemp("set"), {"마스크 <b>": 40, "없음": 30})
-
-
-def run_of(records):
-    line = {"epoch": 1.0, "loss": 0.5, "val_loss": 0.4, "accuracy": 0.8, "val_accuracy": 0.9}
-    return runs.Run(
-        model="lenet",
-        class_names=records.manifest.class_names,
-        image_size=16,
-        records=records.folder,
-        records_digest=records.manifest.digest,
-        train_split="train",
-        validation_split="validation",
-        parameters=10,
-        device="one, 1 x CPU, float32",
-        sampling={
-            "target": {"name": "natural"},
-            "steps_per_epoch": 2,
-            "batch_size": 21,
-            "rows": [24, 18],
-            "draws": [24, 18],
-        },
-        flags={"epochs": 2},
-        versions={"python": "3"},
-        best_epoch=2,
-        history=({**line, "learning_rate": 1e-3}, {**line, "epoch": 2.0, "learning_rate": 1e-4}),
-    )
 
 
 def table_of(records, wrong=()):
@@ -56,7 +31,7 @@ def table_of(records, wrong=()):
 
 
 def test_json_holds_the_scores_and_every_mistake(records, tmp_path):
-    said = report.contents(run_of(records), records, "test", table_of(records, wrong=(1, 5)))
+    said = report.contents(made.run(records), records, "test", table_of(records, wrong=(1, 5)))
     report_page.write(said, records, "test", str(tmp_path))
     read = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert set(read["accuracy"]) == {"value", "low", "high", "count", "chance"}
@@ -69,7 +44,7 @@ def test_json_holds_the_scores_and_every_mistake(records, tmp_path):
 
 
 def test_the_page_is_whole_in_itself_and_escapes_names(records, tmp_path):
-    said = report.contents(run_of(records), records, "test", table_of(records, wrong=(1, 5)))
+    said = report.contents(made.run(records), records, "test", table_of(records, wrong=(1, 5)))
     report_page.write(said, records, "test", str(tmp_path))
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "마스크 &lt;b&gt;" in page and "마스크 <b>" not in page
@@ -89,7 +64,7 @@ def test_the_page_is_whole_in_itself_and_escapes_names(records, tmp_path):
     ],
 )
 def test_the_verdict_is_a_sentence(records, wrong, verdict):
-    said = report.contents(run_of(records), records, "test", table_of(records, wrong))
+    said = report.contents(made.run(records), records, "test", table_of(records, wrong))
     assert verdict in said["verdict"]
 
 
@@ -98,7 +73,7 @@ def _alarms(said):
 
 
 def test_images_that_were_trained_on_are_said(records):
-    run, table = run_of(records), table_of(records)
+    run, table = made.run(records), table_of(records)
     said = report.contents(run, records, "test", table)
     assert said["trained_on"] == 0 and "seen" not in _alarms(said)
     said = report.contents(dataclasses.replace(run, train_split="test"), records, "test", table)
@@ -110,12 +85,12 @@ def test_images_that_were_trained_on_are_said(records):
 def test_a_collapsed_model_is_called_so(records):
     table = table_of(records)
     always = dataclasses.replace(table, probabilities=np.tile([[0.9, 0.1]], (14, 1)))
-    verdict = report.contents(run_of(records), records, "test", always)["verdict"]
+    verdict = report.contents(made.run(records), records, "test", always)["verdict"]
     assert "it calls every image 마스크 <b>, a collapse to one class" in verdict
 
 
 def test_the_three_lines_name_their_average(records):
-    said = report.contents(run_of(records), records, "test", table_of(records, (1,)))
+    said = report.contents(made.run(records), records, "test", table_of(records, (1,)))
     verdict, accuracy, macro, *_ = report.headline(said)
     assert verdict == said["verdict"]
     assert accuracy.startswith("accuracy 0.9286 (95 % interval") and "14 images" in accuracy

@@ -19,6 +19,7 @@ from models import (
     transfer,
     zoo,
 )
+from records import targets
 from records.backend import keras, tf
 from tests import fakes
 
@@ -46,7 +47,7 @@ def fit(records, rows, tmp_path):
     def run(train=FAST, change=lambda batch: batch, validate=None, how=HOW, folder=tmp_path):
         keras.utils.set_random_seed(0)
         labels, names = records.index("train").label, records.manifest.class_names
-        balanced = options.Target("balanced")
+        balanced = targets.Target("balanced")
         plan = sampling.plan(labels, names, balanced, seed=0, batch_size=12)
         model = zoo.build("lenet", 2, (32, 32, 3))
         if train.unfreeze_epoch:
@@ -103,8 +104,10 @@ class StopError(Exception):
     """Stands for the end of a process."""
 
 
-@pytest.mark.parametrize("at_save", [2, 8])
-@pytest.mark.parametrize("kind", ["plain", "averaged", "thawed", "float16"])
+@pytest.mark.parametrize(
+    ("kind", "at_save"),
+    [("plain", 2), ("plain", 8), ("averaged", 8), ("thawed", 2), ("thawed", 8), ("float16", 8)],
+)
 def test_a_training_that_was_interrupted_ends_as_one_that_was_not(
     fit, tmp_path, monkeypatch, kind, at_save
 ):
@@ -209,6 +212,16 @@ def test_a_validation_that_is_not_finite_stops_the_run(fit):
 def scripted(values):
     told = iter(values)
     return lambda: {**dict.fromkeys(VALUES, 0.5), "val_loss": next(told)}
+
+
+def test_a_collapse_is_told_while_it_can_be_stopped(fit, capsys):
+    named = iter([2, 1, 2])
+    train = dataclasses.replace(SHORT, epochs=3)
+    fit(train, validate=lambda: {**dict.fromkeys(VALUES, 0.5), "val_named": next(named)})
+    said = capsys.readouterr().out
+    second, third = said.index("epoch   2/"), said.index("epoch   3/")
+    assert second < said.index("every validation image is given one class") < third
+    assert second < said.index("training waits for its input") < third
 
 
 def test_plateau_and_stopping_follow_the_script(fit):

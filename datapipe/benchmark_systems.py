@@ -15,6 +15,7 @@ from datapipe import augment, options, pipeline, resident, sampling, streaming, 
 from datapipe import benchmark_arrays as arrays
 from datapipe import benchmark_tfdata as tfdata
 from datapipe.benchmark_turns import System
+from records import targets
 from records.backend import tf
 from records.record_set import RecordSet
 
@@ -44,7 +45,7 @@ def plan(
     labels: np.ndarray, class_names: Sequence[str], target: str, batch_size: int
 ) -> sampling.SamplingPlan:
     """Returns the plan that ours follows, and that arrays are told the rows of."""
-    wanted = options.Target(target)
+    wanted = targets.Target(target)
     return sampling.plan(labels, class_names, wanted, seed=0, batch_size=batch_size)
 
 

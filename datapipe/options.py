@@ -1,58 +1,9 @@
-"""What a user can ask of the pipeline: frozen values, checked when they are made."""
+"""What a user can ask of the augmentation: frozen values, checked when they are made."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 FILL_MODES = ("nearest", "constant", "reflect")
-
-
-@dataclasses.dataclass(frozen=True)
-class Target:
-    """The class distribution that training shall see.
-
-    Attributes:
-        name: `natural` (as the rows are), `undersample` (every class as the smallest),
-            `oversample` (every class as the largest), `band` (each count clipped to low..high),
-            `balanced` (equal shares of the epoch), `sqrt` (shares as the square roots of the
-            counts), `effective` (by the effective number of samples), `shares` (as given).
-        low: lower end of the band, in draws per epoch.
-        high: upper end of the band.
-        beta: of `effective`, in [0, 1): 0 leaves the shares natural, near 1 makes them equal.
-        shares: weight of each class name for `shares`; they need not sum to 1, others get 0.
-        epoch_draws: draws in an epoch for `balanced`, `sqrt`, `effective` and `shares`; 0 means as
-            many as there are rows.
-
-    Classes without rows are left out: no target draws them, the smallest class is the smallest that
-    has rows, and equal shares are those of the others. Shares that name one are refused.
-    """
-
-    name: str = "natural"
-    low: int = 250
-    high: int = 1000
-    beta: float = 0.999
-    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    epoch_draws: int = 0
-
-    NAMES = (
-        *("natural", "undersample", "oversample", "band"),
-        *("balanced", "sqrt", "effective", "shares"),
-    )
-
-    def __post_init__(self) -> None:
-        if self.name not in self.NAMES:
-            raise ValueError(f"target must be one of {', '.join(self.NAMES)}, got {self.name!r}")
-        if not 1 <= self.low <= self.high:
-            raise ValueError(f"band must be 1 <= low <= high, got {self.low}..{self.high}")
-        if not 0 <= self.beta < 1:
-            raise ValueError(f"beta must lie in [0, 1), got {self.beta}")
-        if self.epoch_draws < 0:
-            raise ValueError(f"epoch_draws must be 0 or more, got {self.epoch_draws}")
-        if self.name == "shares" and not self.shares:
-            raise ValueError("target 'shares' needs a share for at least one class")
-        total = sum(self.shares.values())
-        if self.shares and not (min(self.shares.values()) >= 0 and 0 < total < float("inf")):
-            raise ValueError(f"shares must not be negative nor all 0, got {dict(self.shares)}")
-
 
 # The highest value of each field that has one; the lowest is 0.
 _HIGHEST = {

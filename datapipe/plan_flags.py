@@ -7,13 +7,13 @@ and the size of the batch.
 import numpy as np
 from absl import flags
 
-from datapipe import explain, flag_values, options, sampling, weights
+from datapipe import explain, flag_values, sampling, weights
 from datapipe.flag_values import refuse_unless
-from records import cli
+from records import cli, targets
 from records.record_set import RecordSet
 
 _TARGET = flags.DEFINE_enum(
-    "target", "natural", options.Target.NAMES, "Class distribution to train on."
+    "target", "natural", targets.Target.NAMES, "Class distribution to train on."
 )
 _BAND_LOW = flags.DEFINE_integer("band_low", 250, "Target band: fewest draws of a class.")
 _BAND_HIGH = flags.DEFINE_integer("band_high", 1000, "Target band: most draws of a class.")
@@ -42,7 +42,7 @@ _NAMED_WEIGHTS = ("none", "balanced", "effective")
 _WITH_EPOCH_DRAWS = ("balanced", "sqrt", "effective", "shares")
 
 
-def target() -> options.Target:
+def target() -> targets.Target:
     """Returns the class distribution to train on.
 
     Raises:
@@ -61,7 +61,7 @@ def target() -> options.Target:
     belongs = f"target or class_weights effective, not to target {_TARGET.value}"
     refuse_unless(has_beta, _BETA, belongs)
     return flag_values.checked(
-        lambda: options.Target(
+        lambda: targets.Target(
             _TARGET.value,
             low=_BAND_LOW.value,
             high=_BAND_HIGH.value,

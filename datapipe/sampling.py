@@ -27,74 +27,15 @@ have that remainder, which is the quota q_c * B / E.
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from datapipe.options import Target
-from records import apportionment
+from records import apportionment, targets
 from records.backend import tf
 
 _ROUNDS = 24  # of a permutation; each halves how far a place is from uniform
 _LONGEST = 1 << 31  # positions in an epoch, and rows
-
-
-def draws_per_epoch(
-    counts: Sequence[int], target: Target, class_names: Sequence[str]
-) -> np.ndarray:
-    """Returns how often each class is drawn in an epoch; int64 [classes].
-
-    A class without rows is drawn 0 times, whatever the target, and the others are treated as if it
-    were not there: products of attributes have such classes.
-
-    Args:
-        counts: rows of each class.
-        target: the wanted distribution.
-        class_names: for messages and for explicit shares.
-
-    Raises:
-        ValueError: if no class has rows, or explicit shares name an unknown class or one without
-            rows.
-    """
-    n = np.asarray(counts, np.int64)
-    if not n.any():
-        raise ValueError(
-            f"target {target.name!r} needs rows to draw, got class counts {n.tolist()}"
-        )
-    fixed = {
-        "natural": lambda: n,
-        "undersample": lambda: np.full_like(n, n[n > 0].min()),
-        "oversample": lambda: np.full_like(n, n.max()),
-        "band": lambda: np.clip(n, target.low, target.high),
-    }
-    if target.name in fixed:
-        return np.where(n > 0, fixed[target.name](), 0)
-    weights = {
-        "balanced": lambda: np.sign(n),
-        "sqrt": lambda: np.sqrt(n),
-        # The inverse of the effective number of samples, Cui et al. 2019, arXiv:1901.05555, eq. 2,
-        # times the count: the share of a class when its rows are weighted so.
-        "effective": lambda: n * (1 - target.beta) / (1 - target.beta ** np.maximum(n, 1)),
-        "shares": lambda: _named_shares(target.shares, n, class_names),
-    }
-    total = target.epoch_draws or int(n.sum())
-    return apportionment.largest_remainder(weights[target.name](), total)
-
-
-def _named_shares(
-    shares: Mapping[str, float], n: np.ndarray, class_names: Sequence[str]
-) -> np.ndarray:
-    unknown = sorted(set(shares) - set(class_names))
-    if unknown:
-        raise ValueError(f"shares name {unknown[0]!r}; the classes are {', '.join(class_names)}")
-    weights = np.array([shares.get(name, 0.0) for name in class_names])
-    for label in np.flatnonzero((weights > 0) & (n == 0)).tolist():
-        name = class_names[label]
-        raise ValueError(
-            f"shares must be of classes with rows, got {name!r}: {shares[name]}, which has none in"
-            " this split"
-        )
-    return weights
 
 
 def _whole_batches(draws: np.ndarray, batch_size: int) -> np.ndarray:
@@ -139,7 +80,7 @@ class SamplingPlan:
     seed: int
     batch_size: int
     class_names: tuple[str, ...]
-    target: Target
+    target: targets.Target
     units: np.ndarray
     unit_counts: np.ndarray
     stratified_batches: bool = False
@@ -297,7 +238,7 @@ def hash64(value: tf.Tensor, salt: int | tf.Tensor) -> tf.Tensor:
 def plan(
     labels: np.ndarray,
     class_names: Sequence[str],
-    target: Target,
+    target: targets.Target,
     *,
     seed: int,
     batch_size: int,
@@ -325,7 +266,7 @@ def plan(
     if batch_size < 1 or batch_size != int(batch_size):
         raise ValueError(f"batch_size must be a whole number of at least 1, got {batch_size}")
     counts = _counts(labels, len(class_names))
-    draws = draws_per_epoch(counts.tolist(), target, class_names)
+    draws = targets.draws_per_epoch(counts.tolist(), target, class_names)
     if stratified_batches:
         draws = _whole_batches(draws, batch_size)
     if max(draws.sum(), len(labels)) >= _LONGEST:

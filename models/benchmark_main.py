@@ -26,7 +26,7 @@ from datapipe import benchmark_turns as turns
 from datapipe import options, pipeline, residency, resident, sampling, streaming
 from datapipe.flag_values import checked
 from models import runs, runtime, train_step, training, zoo
-from records import cli, files, manifest, record_set, tfrecord
+from records import cli, files, manifest, record_set, targets, tfrecord
 from records.backend import keras, tf
 
 FILE_NAME = "training.json"
@@ -289,7 +289,7 @@ def _plan(opened: record_set.RecordSet) -> sampling.SamplingPlan:
     return sampling.plan(
         opened.index(_SPLIT.value).label,
         opened.manifest.class_names,
-        options.Target(_TARGET),
+        targets.Target(_TARGET),
         seed=_SEED,
         batch_size=_BATCH_SIZE.value,
     )

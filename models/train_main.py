@@ -33,12 +33,14 @@ from datapipe import (
 from datapipe.flag_values import checked
 from models import (
     addons,
+    assessment,
+    board,
     checkpoints,
     cross_validation,
     decisions,
     evaluation,
     model_flags,
-    results,
+    preprocess,
     runs,
     runtime,
     several,
@@ -133,13 +135,15 @@ def _train(opened: record_set.RecordSet, run_dir: str) -> int:
     train = checked(lambda: _options(how))
     data = checked(lambda: _input(opened, rows, plan, augment, class_weights, how))
     predictor = evaluation.Predictor(model, train.loss.name, how.strategy, how.local_replicas)
-    validate = _validation(opened, predictor)
+    validate, pictures = _validation(opened, predictor)
     with contextlib.ExitStack() as stack:
         stack.enter_context(streaming.faults_named())
         if how.is_chief:
             stack.enter_context(runs.held(run_dir))
         try:
-            trained = training.fit(model, how, data, validate, train, run_dir=run_dir)
+            trained = training.fit(
+                model, how, data, validate, train, run_dir=run_dir, pictures=pictures
+            )
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
             if how.num_workers == 1:
                 raise
@@ -147,9 +151,9 @@ def _train(opened: record_set.RecordSet, run_dir: str) -> int:
         if not how.is_chief:
             return cli.DONE
         run = _run(opened, plan, rows, how, model, train, trained)
-        model.load_weights(os.path.join(run_dir, training.BEST))
+        assessment.draw_augmented(opened, _TRAIN_SPLIT.value, plan, augment, run_dir)
         for split in _REPORT.value:
-            results.write(run, opened, split, _predictions(opened, split, predictor)(), run_dir)
+            assessment.report_on(run, run_dir, opened, split)
         runs.save(run, run_dir)
         training.finish(run_dir)
     print(f"kept epoch {run.best_epoch} of {len(run.history)}, the last with a *: {run_dir}")
@@ -195,7 +199,7 @@ def _cross_validate(opened: record_set.RecordSet, run_dir: str) -> None:
 def _check_flags() -> None:
     """Refuses, before anything is done, what cannot be meant."""
     if _RECORDS.value:
-        for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]:
+        for flag in flags.FLAGS.get_key_flags_for_module(build_main.__name__):
             if flag.present and flag.name != "seed":
                 raise cli.UsageError(f"--{flag.name} has no effect where --records is given")
     cli.at_least(0, _FOLDS)
@@ -236,7 +240,7 @@ def _dealt(opened: record_set.RecordSet) -> record_set.RecordSet:
 def _given() -> list[str]:
     """Returns the flags that were given, but for those that differ among several trainings."""
     of_the_build = {
-        flag.name for flag in flags.FLAGS.flags_by_module_dict()[build_main.__name__]
+        flag.name for flag in flags.FLAGS.get_key_flags_for_module(build_main.__name__)
     } - {"seed"}
     return [
         line
@@ -295,7 +299,7 @@ def _plan(opened: record_set.RecordSet) -> sampling.SamplingPlan:
 def _build(run_dir: str) -> str:
     """Packs --source by the build binary, in a process that never loads TensorFlow."""
     output = flags.FLAGS.output or os.path.join(run_dir, "records")
-    known = flags.FLAGS.flags_by_module_dict()[build_main.__name__]
+    known = flags.FLAGS.get_key_flags_for_module(build_main.__name__)
     given = [
         line  # a flag that was given twice comes as two lines
         for flag in known
@@ -361,11 +365,19 @@ def _input(
 
 def _validation(
     opened: record_set.RecordSet, predictor: evaluation.Predictor
-) -> Callable[[], Mapping[str, float]]:
+) -> tuple[training.Validate, training.Pictures]:
+    """Returns the function that validates, and the one that pictures what it found last."""
     split = _VALIDATION_SPLIT.value
     labels = opened.index(split).label
     predicted = _predictions(opened, split, predictor)
-    return lambda: training.validation_metrics(labels, predicted())
+    last = np.empty(0)
+
+    def validate() -> Mapping[str, float]:
+        nonlocal last
+        last = predicted()
+        return training.validation_metrics(labels, last)
+
+    return validate, lambda: board.pictures(opened, split, labels, last)
 
 
 def _predictions(
@@ -449,6 +461,7 @@ def _run(
         loss=train.loss.name,
         skipped=trained.skipped,
         fold=(_FOLDS.value, _FOLD.value, flags.FLAGS.seed) if _FOLDS.value else (),
+        pixels=preprocess.facts(info),
     )
 
 

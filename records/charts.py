@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: no script, no picture file, colours from the page's style sheet."""
+"""Charts as inline SVG: no script, no picture file, colours from the page's style sheet."""
 
 import dataclasses
 import html
@@ -8,6 +8,7 @@ from typing import Any
 
 _WIDTH, _HEIGHT = 460, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 14, 34
+_SMALL = 150, 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +101,44 @@ def reliability_chart(bins: Sequence[Mapping[str, Any]]) -> str:
         f'<text class="tick" x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 4}" text-anchor="end">confidence'
         "</text>"
     )
+    return "".join([*parts, "</svg>"])
+
+
+def histogram(
+    title: str,
+    counts: Sequence[float],
+    *,
+    middle: float | None = None,
+    others: float | None = None,
+    dots: Sequence[float] = (),
+) -> str:
+    """Returns a small SVG of a distribution without axes, to stand in a table.
+
+    Args:
+        title: what it shows, for those who cannot see it.
+        counts: of even bins from left to right.
+        middle: where a line marks the median, as a share of the width.
+        others: where a fainter line marks what to compare it with.
+        dots: where single values lie that are to be seen.
+    """
+    width, height = _SMALL
+    highest = max(counts, default=0) or 1
+    steps = [(height - 2) * (1 - count / highest) + 1 for count in counts]
+    across = width / max(len(steps), 1)
+    outline = " ".join(f"V{step:.1f} h{across:.2f}" for step in steps)
+    parts = [
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{html.escape(title)}">',
+        f'<path class="dot line0" d="M0,{height - 1} {outline} V{height - 1} Z"/>',
+        f'<line class="grid" x1="0" x2="{width}" {_at_y(height - 0.5)}/>',
+    ]
+    for place, style in ((others, "grid"), (middle, "line line1")):
+        if place is not None:
+            at = f"{place * width:.1f}"
+            parts.append(f'<line class="{style}" x1="{at}" x2="{at}" y1="0" y2="{height}"/>')
+    parts += [
+        f'<circle class="dot line1" cx="{place * width:.1f}" cy="{height - 3}" r="2.2"/>'
+        for place in dots
+    ]
     return "".join([*parts, "</svg>"])
 
 

@@ -1,6 +1,7 @@
 """Some images of every class on one picture, a line to a class."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
@@ -35,15 +36,29 @@ def contact_sheet(opened: record_set.RecordSet, split: str, columns: int = 12) -
     pitch = edge + _GAP
     sheet = Image.new("RGB", (columns * pitch + _GAP, num_classes * pitch + _GAP), _GROUND)
     for label in range(num_classes):
-        for column, row in enumerate(_even(np.flatnonzero(labels == label), columns)):
-            image = Image.fromarray(opened.pixels(split, row))
-            if image.width != edge:
-                image = image.resize((edge, edge), Image.Resampling.BOX)
-            sheet.paste(image, (_GAP + column * pitch, _GAP + label * pitch))
+        rows = even(np.flatnonzero(labels == label), columns)
+        _paste(sheet, [opened.pixels(split, row) for row in rows], label * pitch, edge)
     return sheet
 
 
-def _even(rows: np.ndarray, count: int) -> list[int]:
+def strip(images: Sequence[np.ndarray], edge: int) -> Image.Image:
+    """Returns one line of images, each uint8 [size, size, 3], made `edge` pixels wide and high."""
+    pitch = edge + _GAP
+    sheet = Image.new("RGB", (len(images) * pitch + _GAP, pitch + _GAP), _GROUND)
+    _paste(sheet, images, 0, edge)
+    return sheet
+
+
+def _paste(sheet: Image.Image, images: Sequence[np.ndarray], top: int, edge: int) -> None:
+    for column, pixels in enumerate(images):
+        image = Image.fromarray(pixels)
+        if image.width != edge:
+            image = image.resize((edge, edge), Image.Resampling.BOX)
+        sheet.paste(image, (_GAP + column * (edge + _GAP), _GAP + top))
+
+
+def even(rows: np.ndarray, count: int) -> list[int]:
+    """Returns at most `count` of some rows, evenly taken."""
     if len(rows) > count:
         rows = rows[np.arange(count) * len(rows) // count]
     return rows.tolist()

@@ -87,6 +87,23 @@ class Decoded:
     notes: tuple[str, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What an image file says of itself.
+
+    Attributes:
+        format: one of `FORMATS`.
+        mode: of the stored pixels, in Pillow's words: `RGB`, `L` (grey), `P` (palette), `RGBA` ...
+        width: of the upright picture or, with a box, of the part that is kept, in pixels.
+        height: likewise.
+    """
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
 def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> Decoded:
     """Returns the pixels of an encoded image.
 
@@ -116,6 +133,36 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
             raise ImageError("out_of_memory", "the machine has none left to decode it") from None
         except Exception as error:  # Pillow's decoders raise nearly anything on damaged input
             raise image_files.explained(error) from None
+
+
+def header(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> Header:
+    """Returns what the first bytes of a file say that `read` can read; no pixel is decoded.
+
+    A rotation that a PNG states after its pixels is not seen.
+
+    Raises:
+        ImageError: as `read`, where the header alone tells.
+    """
+    plain = jpeg.plain_header(data)
+    if plain is not None:
+        height, width, components = plain
+        found = Header("JPEG", "RGB" if components == 3 else "L", width, height)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                image, _ = image_files.open_file(data, policy.memory_limit)
+            except ImageError:
+                raise
+            except Exception as error:  # as in `read`
+                raise image_files.explained(error) from None
+            size = _turned(image.size, _orientation(image))
+            found = Header(str(image.format), image.mode, *size)
+    if box is None:
+        return found
+    wanted = cast(Box, tuple(map(float, box)))
+    (left, top, right, bottom), _ = _region(wanted, policy.box_margin, (found.width, found.height))
+    return dataclasses.replace(found, width=round(right - left), height=round(bottom - top))
 
 
 def preprocess(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> np.ndarray:

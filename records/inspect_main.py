@@ -10,6 +10,15 @@ Whether each byte and record is as written, and the sources are still those it w
 
     python -m records.inspect_main verify --records=photos.records --sources=photos
 
+What a set is like, or a source before it is packed: classes, looks, sizes, copies, what is odd:
+
+    python -m records.inspect_main survey --records=photos.records --output=survey
+    python -m records.inspect_main survey --source=photos --output=survey
+
+Photographs among drawings, or drawings among photographs, found without labels:
+
+    python -m records.inspect_main cluster --records=photos.records --output=clusters
+
 Images that stand in two splits or under two labels, equal or nearly:
 
     python -m records.inspect_main audit --records=photos.records --output=findings.csv
@@ -38,23 +47,32 @@ from records import (
     archive,
     audit,
     cli,
+    cluster_command,
     comparison,
     contact_sheet,
     export,
     files,
+    gathering,
     leaks,
     manifest,
     near_duplicates,
     outputs,
     record_set,
     rows,
+    source_flags,
+    sources,
+    survey_command,
     tfds_folder,
     tfrecord,
     trees,
+    workers,
+    writer,
 )
 
+flags.adopt_module_key_flags(source_flags)
+flags.adopt_module_key_flags(cluster_command)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set.")
-_SPLIT = flags.DEFINE_string("split", None, "show: only this split.")
+_SPLIT = flags.DEFINE_string("split", None, "show, survey, cluster: only this split.")
 _ROWS = flags.DEFINE_integer("rows", 3, "show: how many rows of each split to list.")
 _ROW = flags.DEFINE_integer("row", None, "show: print this row of --split as JSON.")
 _CONTACT_SHEET = flags.DEFINE_string(
@@ -66,12 +84,16 @@ _SOURCES = flags.DEFINE_string(
 _DISTANCE = flags.DEFINE_float(
     "distance",
     near_duplicates.DISTANCE,
-    "audit: how far near duplicates may be apart; 0 is equal thumbnails, 0.25 finds slight crops.",
+    "audit, survey: how far near duplicates may be apart; 0 is equal thumbnails, 0.25 finds slight"
+    " crops.",
 )
 _LINES = flags.DEFINE_integer("lines", 10, "audit, diff: how many of each kind to list.")
 _OTHER = flags.DEFINE_string("other", None, "diff: folder of the record set to compare with.")
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "export: the new file or folder to write; audit: CSV of all findings."
+    "output",
+    None,
+    "export: the new file or folder to write; audit: CSV of all findings; survey: folder for"
+    " survey.html and survey.json; cluster: new folder for clusters.html and its tables.",
 )
 _FORMAT = flags.DEFINE_enum("format", None, list(export.FORMATS), "export: the form to write.")
 _ARCHIVE = flags.DEFINE_string("archive", None, "import: the tar that export wrote.")
@@ -196,12 +218,11 @@ def _verify() -> int:
 
 def _audit() -> int:
     cli.at_least(0, _LINES)
-    if not 0 <= _DISTANCE.value < 1:
-        raise cli.UsageError(f"--distance must be at least 0 and below 1, got {_DISTANCE.value}")
+    distance = _distance()
     opened = _opened()
     counts: Counter[str] = Counter()
     with _findings_table(_OUTPUT.value) as write:
-        for finding in leaks.findings(opened, _DISTANCE.value):
+        for finding in leaks.findings(opened, distance):
             counts[finding.kind] += 1
             write(finding)
             if counts[finding.kind] <= _LINES.value:
@@ -209,6 +230,12 @@ def _audit() -> int:
                 print(f"{finding.kind}: {sides}")
     print(cli.table([("found", "pairs"), *((what, counts[k]) for k, what in leaks.KINDS.items())]))
     return cli.FAILED if any(counts[kind] for kind in leaks.FAULTS) else cli.DONE
+
+
+def _distance() -> float:
+    if not 0 <= _DISTANCE.value < 1:
+        raise cli.UsageError(f"--distance must be at least 0 and below 1, got {_DISTANCE.value}")
+    return _DISTANCE.value
 
 
 def _place(place: leaks.Place) -> str:
@@ -235,6 +262,25 @@ _PLACE_COLUMNS = ("split", "row", "key", "class")
 
 def _cells(place: leaks.Place) -> tuple[object, ...]:
     return place.split, place.row, place.key, place.class_name
+
+
+# --- survey ---
+
+
+def _survey() -> int:
+    return survey_command.run(
+        records=_RECORDS.value,
+        split=_SPLIT.value,
+        distance=_distance(),
+        output=_OUTPUT.value,
+    )
+
+
+# --- cluster ---
+
+
+def _cluster() -> int:
+    return cluster_command.run(_opened(), _SPLIT.value, cli.require("output", _OUTPUT.value))
 
 
 # --- diff ---
@@ -295,7 +341,9 @@ def _import() -> int:
 
 _COMMANDS: dict[str, tuple[Callable[[], int], tuple[flags.FlagHolder, ...]]] = {
     "show": (_show, (_SPLIT, _ROWS, _ROW, _CONTACT_SHEET)),
+    "survey": (_survey, (_SPLIT, _DISTANCE, _OUTPUT, *survey_command.FLAGS)),
     "verify": (_verify, (_SOURCES,)),
+    "cluster": (_cluster, (_SPLIT, _OUTPUT, *cluster_command.FLAGS)),
     "audit": (_audit, (_DISTANCE, _LINES, _OUTPUT)),
     "diff": (_diff, (_OTHER, _LINES)),
     "export": (_export, (_FORMAT, _OUTPUT)),
@@ -311,5 +359,9 @@ if __name__ == "__main__":
         archive.ArchiveError,
         outputs.OutputError,
         tfds_folder.UnfitNamesError,
+        gathering.GatheringError,
+        sources.SourceError,
+        workers.WorkerDiedError,
+        writer.BuildError,
         OSError,
     )

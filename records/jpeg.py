@@ -32,10 +32,10 @@ def decode(data: bytes, size: int, limit: int = 1 << 30) -> np.ndarray | None:
         uint8 [height, width, 3], RGB, at full size if that is smaller; None if the file is not
         plain, takes more or has any fault.
     """
-    shape = _plain_shape(data)
-    if shape is None:
+    header = plain_header(data)
+    if header is None:
         return None
-    height, width = shape
+    height, width, _ = header
     scale = next(s for s in _SCALES if s <= max(1, min(height // size, width // size)))
     # The smallest of libjpeg's scales that is at least this large is then this one.
     height, width = -(-height // scale), -(-width // scale)
@@ -63,8 +63,8 @@ def decode_into(data: bytes, out: np.ndarray) -> bool:
         return False
 
 
-def _plain_shape(data: bytes) -> tuple[int, int] | None:
-    """Returns height and width of a plain JPEG, None for any other file."""
+def plain_header(data: bytes) -> tuple[int, int, int] | None:
+    """Returns height, width and components (1 or 3) of a plain JPEG, None for any other file."""
     if data[:2] != _START or len(data) > _MAX_BYTES:
         return None
     at, shape, components = 2, None, 0
@@ -78,7 +78,9 @@ def _plain_shape(data: bytes) -> tuple[int, int] | None:
                 return None
             shape = height, width
         elif kind == _SCAN:
-            return shape if at + 4 < len(data) and data[at + 4] == components else None
+            if shape is None or at + 4 >= len(data) or data[at + 4] != components:
+                return None
+            return (*shape, components)
         elif kind not in _HARMLESS and not (kind == 0xE2 and data.startswith(_ICC, at + 4)):
             return None
         at += 2 + length

@@ -5,7 +5,8 @@ answer in the test. Equal images under different labels are a mistake in the lab
 """
 
 import dataclasses
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -59,49 +60,99 @@ def findings(
         ValueError: if the distance is out of range.
     """
     rows = _Rows(opened)
-    group = rows.group[:, None].view(np.uint8)
-    yield from rows.findings("equal_across_splits", _counterparts(rows.source, rows.split))
-    yield from rows.findings("group_across_splits", _counterparts(group, rows.split))
-    yield from rows.findings("equal_labels_differ", _counterparts(rows.content, rows.label))
+    for kind, pairs in equal_pairs(rows.columns):
+        yield from rows.findings(kind, pairs)
     prints = np.concatenate([_fingerprints(opened, name) for name in opened.manifest.splits])
-    kinds = rows.split * len(opened.manifest.class_names) + rows.label
-    for pairs in near_duplicates.batches(prints, distance, kinds):
-        # Equal files were named already.
-        pairs = pairs[rows.differ(rows.content, pairs)]
-        yield from rows.findings("near_across_splits", pairs[rows.differ(rows.split, pairs)])
-        yield from rows.findings("near_labels_differ", pairs[rows.differ(rows.label, pairs)])
+    for near in near_duplicates.batches(prints, distance, rows.columns.kinds):
+        for kind, pairs in near_kinds(rows.columns, near):
+            yield from rows.findings(kind, pairs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """What is known of images beside their pixels, a line for each.
+
+    Attributes:
+        split: int [n]; where nothing is split, all are equal.
+        label: int [n].
+        group: int64 [n], equal for images that belong together.
+        source: uint8 [n, bytes], digest of the file.
+        content: uint8 [n, bytes], equal for equal images: see `contents`.
+    """
+
+    split: np.ndarray
+    label: np.ndarray
+    group: np.ndarray
+    source: np.ndarray
+    content: np.ndarray
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """A number for each split and label, int64 [n]."""
+        return self.split.astype(np.int64) * (int(self.label.max(initial=0)) + 1) + self.label
+
+    def differ(self, name: str, pairs: np.ndarray) -> np.ndarray:
+        """Returns bool [m]: whether the two rows of a pair differ in a column."""
+        column = getattr(self, name)
+        unequal = column[pairs[:, 0]] != column[pairs[:, 1]]
+        return unequal if unequal.ndim == 1 else unequal.any(1)
+
+
+def contents(source: np.ndarray, keys: Iterable[bytes], *, boxes: bool) -> np.ndarray:
+    """Returns uint8 [n, bytes]: equal lines for equal images.
+
+    Args:
+        source: uint8 [n, bytes], digest of the file.
+        keys: of the images.
+        boxes: whether several images may be cut from one file; their keys then tell them apart.
+    """
+    if not boxes:
+        return source
+    return np.hstack([source, _numbered([key.rpartition(b"#")[2] for key in keys])])
+
+
+def equal_pairs(columns: Columns) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the kinds of finding that need no pixels, each with its pairs, int64 [m, 2]."""
+    group = columns.group.astype(np.int64)[:, None].view(np.uint8)
+    yield "equal_across_splits", _counterparts(columns.source, columns.split)
+    yield "group_across_splits", _counterparts(group, columns.split)
+    yield "equal_labels_differ", _counterparts(columns.content, columns.label)
+
+
+def near_kinds(columns: Columns, pairs: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields the kinds of finding among near duplicates, but for equal images, named already."""
+    pairs = pairs[columns.differ("content", pairs)]
+    yield "near_across_splits", pairs[columns.differ("split", pairs)]
+    yield "near_labels_differ", pairs[columns.differ("label", pairs)]
 
 
 class _Rows:
-    """The columns of all splits, one below the other."""
+    """The columns of all splits, one below the other, and where each row stands."""
 
     def __init__(self, opened: record_set.RecordSet):
         self.opened = opened
         self.names = list(opened.manifest.splits)
         indexes = [opened.index(name) for name in self.names]
         self.starts = np.cumsum([0, *(len(index) for index in indexes)])
-        self.split = np.repeat(np.arange(len(indexes)), [len(index) for index in indexes])
-        self.label = np.concatenate([index.label for index in indexes])
-        self.group = np.concatenate([index.group for index in indexes])
-        self.source = np.concatenate([index.source_sha256 for index in indexes])
-        self.content = self.source
-        if opened.manifest.settings.get("boxes"):  # several images may be cut from one file
-            boxes = [key.rpartition(b"#")[2] for index in indexes for key in index.keys]
-            self.content = np.hstack([self.source, _numbered(boxes)])
-
-    def differ(self, column: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-        """Returns bool [m]: whether the two rows of a pair differ in a column."""
-        unequal = column[pairs[:, 0]] != column[pairs[:, 1]]
-        return unequal if unequal.ndim == 1 else unequal.any(1)
+        source = np.concatenate([index.source_sha256 for index in indexes])
+        keys = itertools.chain.from_iterable(index.keys for index in indexes)
+        self.columns = Columns(
+            split=np.repeat(np.arange(len(indexes)), [len(index) for index in indexes]),
+            label=np.concatenate([index.label for index in indexes]),
+            group=np.concatenate([index.group for index in indexes]),
+            source=source,
+            content=contents(source, keys, boxes=bool(opened.manifest.settings.get("boxes"))),
+        )
 
     def findings(self, kind: str, pairs: np.ndarray) -> Iterator[Finding]:
         for left, right in pairs.tolist():
             yield Finding(kind, self._place(left), self._place(right))
 
     def _place(self, at: int) -> Place:
-        name = self.names[self.split[at]]
-        row = at - int(self.starts[self.split[at]])
-        class_name = self.opened.manifest.class_names[self.label[at]]
+        split = self.columns.split[at]
+        row = at - int(self.starts[split])
+        class_name = self.opened.manifest.class_names[self.columns.label[at]]
+        name = self.names[split]
         return Place(name, row, self.opened.index(name).key(row), class_name)
 
 

@@ -99,7 +99,7 @@ def groups(prints: np.ndarray, distance: float = DISTANCE) -> np.ndarray:
         ValueError: as `batches`.
     """
     firsts, equal = _equal_pairs(_checked(prints, distance))
-    root = _joined(np.arange(len(prints)), equal)
+    root = joined(np.arange(len(prints)), equal)
     vectors = _Vectors(prints[firsts])
 
     def are_one(rows: np.ndarray) -> bool:
@@ -108,7 +108,7 @@ def groups(prints: np.ndarray, distance: float = DISTANCE) -> np.ndarray:
     for candidates in _candidates(vectors, distance, are_one):
         ends = root[firsts[candidates]]
         candidates = candidates[ends[:, 0] != ends[:, 1]]
-        root = _joined(root, firsts[candidates[_confirmed(vectors, candidates, distance)]])
+        root = joined(root, firsts[candidates[_confirmed(vectors, candidates, distance)]])
     return root
 
 
@@ -228,7 +228,9 @@ def _candidates(
             if are_one is not None and are_one(rows):
                 continue
             near = left[start:stop] @ right[at : min(at + _COLUMNS, end)].T >= least
-            found = np.argwhere(near) + np.array([start, at])
+            # As `argwhere`, which takes longer than the product.
+            found = np.stack(np.divmod(np.flatnonzero(near), near.shape[1]), axis=1)
+            found += np.array([start, at])
             found = order[found[found[:, 0] < found[:, 1]]]
             for piece in range(0, len(found), _PAIRS):
                 yield found[piece : piece + _PAIRS]
@@ -247,8 +249,13 @@ def _confirmed(vectors: _Vectors, candidates: np.ndarray, distance: float) -> np
     return vectors.distances(candidates[:, 0], candidates[:, 1]) <= distance
 
 
-def _joined(root: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Returns the first row of each component after joining the ends of edges."""
+def joined(root: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Returns the first row of each component after joining the ends of edges.
+
+    Args:
+        root: int64 [n], the first row of the component that each row is in.
+        edges: int64 [m, 2], rows.
+    """
     while len(edges):
         ends = np.sort(root[edges], axis=1)
         edges, ends = edges[ends[:, 0] < ends[:, 1]], ends[ends[:, 0] < ends[:, 1]]

@@ -141,28 +141,18 @@ def make(task: Task, advance: workers.Advance) -> Chunk:
     notes: list[tuple[int, str]] = []
     prints = [np.zeros((0, near_duplicates.FINGERPRINT_BYTES), np.uint8)]
     pixels: list[np.ndarray] = []
-    crashed = _crashed(task)
     crc = said = end = 0
-    # Unbuffered where the worker stands: it must be on file when a decoder takes the worker down.
     with (
         files.naming(task.path("images")),
         open(task.path("images.part"), "wb", _BUFFER) as out,
-        open(task.path("position"), "wb", 0) as at,
     ):
-        for position, key in enumerate(task.keys):
-            os.pwrite(at.fileno(), _POSITION.pack(position), 0)
-            try:
-                data = _read(task, position, key)
+        for position, (data, decoded) in enumerate(read_each(task)):
+            if data is not None:
                 sha256[position] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-                if position in crashed:
-                    raise images.ImageError("crashed_decoder", "its decoder took two workers down")
-                decoded = images.read(data, task.policy, _box(task, position))
-                encoded = images.encode(decoded.pixels, task.encoding)
-            except images.ImageError as error:
-                if error.reason == "out_of_memory":  # another time there may be enough
-                    raise OSError(errno.ENOMEM, str(error), text(key)) from None
-                rejects.append((position, error.reason, str(error)))
+            if isinstance(decoded, images.ImageError):
+                rejects.append((position, decoded.reason, str(decoded)))
             else:
+                encoded = images.encode(decoded.pixels, task.encoding)
                 out.write(encoded)
                 crc = google_crc32c.extend(crc, encoded)
                 end += len(encoded)
@@ -185,6 +175,31 @@ def make(task: Task, advance: workers.Advance) -> Chunk:
         ),
     }
     return _save(task, facts)
+
+
+def read_each(task: Task) -> Iterator[tuple[bytes | None, images.Decoded | images.ImageError]]:
+    """Yields the bytes of each file (None: unreadable), and its image or why it cannot be used.
+
+    Where it stands is kept on file meanwhile, for `after_death`.
+
+    Raises:
+        OSError: if there is no memory for an image: another time there may be enough.
+    """
+    crashed = _crashed(task)
+    # Unbuffered where the worker stands: it must be on file when a decoder takes the worker down.
+    with open(task.path("position"), "wb", 0) as at:
+        for position, key in enumerate(task.keys):
+            os.pwrite(at.fileno(), _POSITION.pack(position), 0)
+            data = None
+            try:
+                data = _read(task, position, key)
+                if position in crashed:
+                    raise images.ImageError("crashed_decoder", "its decoder took two workers down")
+                yield data, images.read(data, task.policy, box(task, position))
+            except images.ImageError as error:
+                if error.reason == "out_of_memory":
+                    raise OSError(errno.ENOMEM, str(error), text(key)) from None
+                yield data, error
 
 
 def after_death(task: Task) -> Task:
@@ -232,7 +247,8 @@ def _read(task: Task, position: int, key: bytes) -> bytes:
     return trees.read(task.tree, key, span)
 
 
-def _box(task: Task, position: int) -> tuple[float, float, float, float] | None:
+def box(task: Task, position: int) -> images.Box | None:
+    """Returns the part of the image at a position that is to be kept, None for all of it."""
     if task.boxes is None:
         return None
     left, top, right, bottom = task.boxes[position].tolist()

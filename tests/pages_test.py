@@ -19,7 +19,7 @@ from models import (
     runs,
 )
 from models.evaluation import Table
-from records import folds
+from records import folds, gather_records, likeness, survey, survey_facts, survey_page
 from tests import fakes
 from tests.models import made
 
@@ -89,7 +89,17 @@ def _doubts(records, folder):
     return doubts.write(found, pooled, folds.POOLED, str(folder))[1]
 
 
-PAGES = {"report": _report, "comparison": _comparison, "doubts": _doubts}
+def _survey(records, folder):
+    found = gather_records.gather(
+        records, list(records.manifest.splits), num_workers=1, show_progress=False
+    )
+    alike = likeness.pairs(found.columns, found.prints)
+    findings = survey.findings(found, alike, 0.15)
+    said = survey_page.contents(survey_facts.facts(found), findings, 0.15)
+    return survey_page.write(said, findings, found, str(folder))
+
+
+PAGES = {"report": _report, "comparison": _comparison, "doubts": _doubts, "survey": _survey}
 IMAGES = "return Array.from(document.images).map(i => i.complete ? i.naturalWidth : 0)"
 FETCHED = """
 return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))
@@ -131,6 +141,7 @@ def test_it_is_no_wider_than_the_screen(page, width):
 
 def test_what_scrolls_is_reached_by_the_keyboard(page):
     regions = page.find_elements("css selector", ".scroll")
+    regions = [region for region in regions if region.is_displayed()]  # not what is folded away
     page.execute_script("document.activeElement.blur(); window.scrollTo(0, 0)")
     reached = set()
     for _ in range(len(regions) + 10):

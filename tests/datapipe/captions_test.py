@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from datapipe import augment, captions, colour, sampling, warp
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
 from records.backend import tf
+from records.targets import Target
 
 SIZE = 32
 POSITIONS = np.arange(1000, 1064)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from datapipe import damage, sampling
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
+from records.targets import Target
 from tests import fakes
 
 

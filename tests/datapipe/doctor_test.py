@@ -13,9 +13,10 @@ import pytest
 
 from datapipe import augment, diagnosis, doctor, pipeline, sampling, streaming
 from datapipe.doctor import Stage, Timing
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
 from datapipe.residency import open_rows
 from records.backend import tf
+from records.targets import Target
 from tests import fakes
 
 BATCH = 8

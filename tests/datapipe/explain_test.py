@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from datapipe import explain, sampling
-from datapipe.options import Target
 from records.backend import tf
+from records.targets import Target
 
 NAMES = ("a", "b", "c", "d", "e")
 

@@ -9,7 +9,7 @@ from absl import flags
 from absl.testing import flagsaver
 
 from datapipe import augment_flags, flag_values, options, plan_flags, rows_flags, weights
-from records import cli
+from records import cli, targets
 from tests import fakes
 
 
@@ -29,7 +29,7 @@ def given():
 def test_flags_left_out_are_the_defaults(given):
     given()
     assert augment_flags.augment_options() == options.PRESETS["none"]
-    assert plan_flags.target() == options.Target()
+    assert plan_flags.target() == targets.Target()
 
 
 AUGMENT = {
@@ -75,10 +75,10 @@ def test_every_field_of_the_options_has_its_flag():
 
 
 TARGETS = {
-    "--target=band --band_low=3 --band_high=9": options.Target("band", low=3, high=9),
-    "--target=effective --beta=0.9": options.Target("effective", beta=0.9),
-    "--class_weights=effective --beta=0.9": options.Target(beta=0.9),
-    "--target=shares --shares=rare=1,usual=2 --epoch_draws=30": options.Target(
+    "--target=band --band_low=3 --band_high=9": targets.Target("band", low=3, high=9),
+    "--target=effective --beta=0.9": targets.Target("effective", beta=0.9),
+    "--class_weights=effective --beta=0.9": targets.Target(beta=0.9),
+    "--target=shares --shares=rare=1,usual=2 --epoch_draws=30": targets.Target(
         "shares", shares={"rare": 1, "usual": 2}, epoch_draws=30
     ),
 }

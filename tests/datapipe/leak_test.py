@@ -10,13 +10,13 @@ from tests import fakes
 EPOCHS = """
 import sys
 from datapipe import options, pipeline, residency, sampling
-from records import record_set
+from records import record_set, targets
 records = record_set.open_set(sys.argv[1])
 rows = residency.open_rows(
     records, "train", residency=sys.argv[2], window_bytes=1, show_progress=False
 ).rows
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
-                     options.Target("balanced"), seed=0, batch_size=64)
+                     targets.Target("balanced"), seed=0, batch_size=64)
 dataset = pipeline.training_dataset(rows, plan, options.PRESETS["photo"])
 
 def resident_kib():
@@ -49,10 +49,11 @@ def test_memory_is_flat(tmp_path, residency):
 ITERATORS = """
 import numpy as np
 from datapipe import options, pipeline, resident, sampling
+from records import targets
 from records.backend import tf
 labels = np.zeros(1 << 14, np.int32)
 rows = resident.ResidentRows(tf.ones([1 << 14, 64, 64, 3], tf.uint8), tf.constant(labels))
-plan = sampling.plan(labels, ["a"], options.Target(), seed=0, batch_size=8)
+plan = sampling.plan(labels, ["a"], targets.Target(), seed=0, batch_size=8)
 
 def peak_kib():
     with open("/proc/self/status") as file:

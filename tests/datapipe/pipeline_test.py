@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from datapipe import device, pipeline, resident, sampling, streaming
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
 from records.backend import tf
+from records.targets import Target
 from tests import fakes
 
 BATCH = 12
@@ -225,14 +226,14 @@ how = runtime.configure(
     precision="float32", seed=0, cpu_devices=replicas
 )
 from datapipe import options, pipeline, residency as where, sampling
-from records import record_set
+from records import record_set, targets
 records = record_set.open_set(folder)
 with how.strategy.scope():
     rows = where.open_rows(
         records, "train", residency=residency, window_bytes=1, show_progress=False
     ).rows
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
-                     options.Target("balanced"), seed=5, batch_size=12)
+                     targets.Target("balanced"), seed=5, batch_size=12)
 later, photo = residency == "device", options.PRESETS["photo"]
 dataset = pipeline.training_dataset(rows, plan, photo, images_later=later, pieces=replicas)
 make = pipeline.image_maker(rows, plan, photo)

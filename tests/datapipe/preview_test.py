@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from datapipe import augment, captions, pipeline, preview, residency, sampling, warp
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
+from records.targets import Target
 from tests import fakes
 
 BATCH = 12

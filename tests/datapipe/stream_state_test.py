@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from datapipe import sampling, stream_state, streaming
-from datapipe.options import PRESETS, AugmentOptions, Target
+from datapipe.options import PRESETS, AugmentOptions
+from records.targets import Target
 from tests import fakes
 
 LABELS = np.array([0] * 30 + [1] * 12)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from datapipe import sampling, streaming
-from datapipe.options import Target
 from datapipe.slices import Slice
 from records import manifest, record_set, sharding, tfrecord
 from records.backend import tf
+from records.targets import Target
 from tests import fakes
 
 COUNTS = {"a": 90, "b": 40, "c": 17}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from datapipe import sampling, weights
-from datapipe.options import Target
+from records.targets import Target
 
 NAMES = ("a", "b", "c", "d")
 COUNTS = [60, 20, 10, 0]

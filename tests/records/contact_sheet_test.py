@@ -48,3 +48,12 @@ def test_any_encoding_can_be_shown(tmp_path):
     opened = made.record_set_of(tmp_path / "set", rows, encoding="png")
     sheet = contact_sheet.contact_sheet(opened, "train", columns=1)
     np.testing.assert_array_equal(cell(sheet, 0, 0), image)
+
+
+def test_a_strip_shows_any_images_in_a_line():
+    images = [fakes.pixels(seed, made.SIZE) for seed in range(3)]
+    strip = contact_sheet.strip(images, made.SIZE)
+    assert strip.size == (3 * (made.SIZE + GAP) + GAP, made.SIZE + 2 * GAP)
+    for column, image in enumerate(images):
+        np.testing.assert_array_equal(cell(strip, 0, column), image)
+    assert contact_sheet.strip(images, 4).size == (3 * (4 + GAP) + GAP, 4 + 2 * GAP)

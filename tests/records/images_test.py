@@ -235,6 +235,52 @@ def test_a_broken_exif_block_says_nothing(file_format):
     np.testing.assert_array_equal(decoded(data), expected)
 
 
+# --- headers ---
+
+
+@pytest.mark.parametrize(
+    ("picture", "file_format", "options", "mode"),
+    [
+        (flat("RGB", (1, 2, 3), (30, 20)), "JPEG", {}, "RGB"),
+        (flat("L", 9, (30, 20)), "JPEG", {}, "L"),
+        (flat("RGB", (1, 2, 3), (30, 20)), "JPEG", {"progressive": True}, "RGB"),
+        (flat("CMYK", (1, 2, 3, 4), (30, 20)), "JPEG", {}, "CMYK"),
+        (flat("RGBA", (1, 2, 3, 4), (30, 20)), "PNG", {}, "RGBA"),
+        (flat("1", 1, (30, 20)), "PNG", {}, "1"),
+        (flat("P", 7, (30, 20)), "GIF", {}, "P"),
+        (flat("RGB", (1, 2, 3), (30, 20)), "WEBP", {}, "RGB"),
+    ],
+)
+def test_a_header_says_format_mode_and_size(picture, file_format, options, mode):
+    data = fakes.encoded(picture, file_format, **options)
+    assert images.header(data, POLICY) == images.Header(file_format, mode, 30, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("file_format", ["JPEG", "PNG", "TIFF"])
+def test_a_header_says_the_upright_size(orientation, file_format):
+    upright = fakes.pixels(0, 40)[:20]
+    data = rotated(orientation, file_format, Image.fromarray(upright))
+    found = images.header(data, POLICY)
+    assert (found.width, found.height) == (40, 20)
+
+
+def test_a_header_with_a_box_says_the_size_of_the_part():
+    data = fakes.encoded(fakes.pixels(0, 40))
+    found = images.header(data, images.ImagePolicy(box_margin=0.5), (30, 0, 40, 20))
+    assert (found.width, found.height) == (15, 30)  # widened by 5 and 10, but not beyond the edge
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"text", "not_an_image"), (b"\x89PNG\r\n\x1a\n123", "truncated")],
+)
+def test_a_header_that_cannot_be_read_is_refused(data, reason):
+    with pytest.raises(images.ImageError) as caught:
+        images.header(data, POLICY)
+    assert caught.value.reason == reason
+
+
 def test_resize_modes_of_a_wide_picture():
     picture = flat("RGB", RED, (40, 20))
     picture.paste((0, 0, 255), (0, 0, 10, 20))

@@ -177,7 +177,7 @@ def test_a_set_goes_through_a_tar(records, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        ((), 2, "name one of show, verify, audit, diff, export, import, got ''"),
+        ((), 2, "name one of show, survey, verify, "),
         (("polish", "--records=x"), 2, "got 'polish'"),
         (("verify",), 2, "--records must be given"),
         (("show", "--records=nowhere"), 2, "an existing folder, got 'nowhere'"),
@@ -185,7 +185,7 @@ def test_a_set_goes_through_a_tar(records, tmp_path):
         (("show", "--records=.", "--rows=-1"), 2, "--rows must be at least 0, got -1"),
         (("verify", "--records=.", "--rows=1"), 2, "--rows belongs to show"),
         (("show", "--records=.", "--lines=1"), 2, "--lines belongs to audit and diff"),
-        (("show", "--records=.", "--output=x"), 2, "--output belongs to audit and export"),
+        (("show", "--records=.", "--output=x"), 2, "--output belongs to survey and "),
         (("show", "--records=x", "--bogus"), 2, "Unknown command line flag 'bogus'"),
         (("show", "--records={set}", "--row=0"), 2, "--split must be given"),
         (("show", "--records={set}", "--split=x"), 2, "--split must be one of train, got 'x'"),

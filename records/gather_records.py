@@ -1,0 +1,127 @@
+"""Every image of a record set, measured in one pass by worker processes."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from records import gathering, leaks, manifest, workers, writer
+from records import index as index_lib
+from records.columns import Strings
+from records.record_set import RecordSet
+
+_ROWS = 2048  # of a task
+
+
+@dataclasses.dataclass(frozen=True)
+class _Rows:
+    """Some rows of a split, as a view of the set that holds no others."""
+
+    records: RecordSet
+    split: str
+
+
+def gather(
+    opened: RecordSet,
+    splits: Sequence[str],
+    *,
+    num_workers: int,
+    show_progress: bool = True,
+) -> gathering.Gathered:
+    """Returns what the images of a record set look like.
+
+    Args:
+        opened: the set.
+        splits: which of its splits.
+        num_workers: processes; the result does not depend on it.
+        show_progress: draw a bar on standard error.
+
+    Raises:
+        GatheringError: if there are no rows.
+        ManifestError: if there is no such split or an index cannot be read.
+        DamagedRecordError: if a record is damaged.
+        WorkerDiedError: if worker processes are killed again and again.
+    """
+    count = sum(len(opened.index(name)) for name in splits)
+    if not count:
+        raise gathering.GatheringError(f"no image in {', '.join(splits)} of {opened.folder}")
+    with workers.Crew(num_workers) as crew:
+        parts = gathering.in_order(
+            crew.run(
+                measure_rows,
+                _row_tasks(opened, splits),
+                total=count,
+                title="measuring",
+                unit="images",
+                show_progress=show_progress,
+            )
+        )
+    return _gathered(opened, splits, parts)
+
+
+def _gathered(
+    opened: RecordSet, splits: Sequence[str], parts: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> gathering.Gathered:
+    info, indexes = opened.manifest, [opened.index(name) for name in splits]
+    lengths = [len(index) for index in indexes]
+    unordered = Strings.of(key for index in indexes for key in index.keys)
+    keys, order = gathering.by_key(unordered)
+    split = np.repeat(np.arange(len(splits)), lengths)[order]
+    row = np.concatenate([np.arange(length) for length in lengths])[order]
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(index, name) for index in indexes])[order]
+
+    source = column("source_sha256")
+    return gathering.Gathered(
+        origin="records",
+        path=opened.folder,
+        keys=keys,
+        columns=leaks.Columns(
+            split=split,
+            label=column("label"),
+            group=column("group"),
+            source=source,
+            content=leaks.contents(source, keys, boxes=bool(info.settings.get("boxes"))),
+        ),
+        domain=column("domain"),
+        looks=np.concatenate([part[0] for part in parts])[order],
+        prints=np.concatenate([part[1] for part in parts])[order],
+        headers=None,
+        class_names=info.class_names,
+        split_names=tuple(splits),
+        domains=info.domains,
+        image_size=info.image_size,
+        rejects=_rejects_of(opened),
+        notes=info.notes,
+        warnings=(),
+        pixels=lambda at: opened.pixels(splits[split[at]], int(row[at])),
+    )
+
+
+def _rejects_of(opened: RecordSet) -> tuple[writer.Reject, ...]:
+    try:
+        return writer.read_rejects(opened.folder)
+    except (ValueError, TypeError) as error:
+        path = os.path.join(opened.folder, manifest.REJECTS_NAME)
+        raise manifest.ManifestError(f"{path} is damaged: {error}") from None
+
+
+def measure_rows(task: _Rows, advance: workers.Advance) -> tuple[np.ndarray, np.ndarray]:
+    """Returns looks and fingerprints of the rows of a task."""
+    measured = []
+    for batch in task.records.pixel_batches(task.split):
+        measured.append(gathering.measure(batch))
+        advance(len(batch), 0)
+    return np.concatenate([m[0] for m in measured]), np.concatenate([m[1] for m in measured])
+
+
+def _row_tasks(opened: RecordSet, splits: Sequence[str]) -> Iterator[_Rows]:
+    for name in splits:
+        index = opened.index(name)
+        for start in range(0, len(index), _ROWS):
+            rows = slice(start, start + _ROWS)
+            fields = [field.name for field in dataclasses.fields(index_lib.Index)]
+            part = index_lib.Index(**{field: getattr(index, field)[rows] for field in fields})
+            yield _Rows(RecordSet(opened.folder, opened.manifest, {name: part}), name)

@@ -1,0 +1,179 @@
+"""A source and the records made from it are measured alike; nothing of either is lost."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+
+from records import (
+    build,
+    gather_records,
+    gather_source,
+    gathering,
+    images,
+    labels,
+    plan,
+    record_set,
+    sources,
+    trees,
+    writer,
+)
+from records.manifest import ManifestError
+from records.tfrecord import DamagedRecordError
+from tests import fakes
+from tests.records import made
+
+POLICY = images.ImagePolicy(size=16)
+COLUMNS = ("label", "source", "content")
+
+
+def gathered(source, *, given_splits=False, policy=POLICY, num_workers=1, rule=None):
+    rule = rule or labels.by_folder(given_splits=given_splits)
+    return gather_source.gather(
+        sources.list_images(trees.open_tree(str(source)), rule),
+        policy,
+        given_splits=given_splits,
+        num_workers=num_workers,
+        show_progress=False,
+    )
+
+
+def of_records(opened, splits=None, num_workers=1):
+    return gather_records.gather(
+        opened, splits or list(opened.manifest.splits), num_workers=num_workers, show_progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """Two classes, names of every kind, and files that are no images."""
+    root = fakes.class_tree(tmp_path_factory.mktemp("set") / "원본", {"가": 300, "b": 30})
+    names = ("한글 이름.png", os.fsdecode(b"\xff\x80.png"), "a\nb.png", "<b>&.png")
+    for seed, name in enumerate(names):
+        fakes.tree(root, {f"b/{name}": fakes.encoded(fakes.pixels(seed + 900, 40))})
+    return fakes.tree(root, {"b/note.png": b"no image", "b/cut.jpg": b"\xff\xd8\xff\xe0", "x": b""})
+
+
+@pytest.fixture(scope="module")
+def built(source, tmp_path_factory):
+    output = str(tmp_path_factory.mktemp("out") / "records")
+    options = build.BuildOptions(
+        policy=POLICY, splits=plan.SplitOptions({"train": 0.6, "test": 0.4})
+    )
+    listing = sources.from_folders(str(source))
+    build.build(listing, output, options, num_workers=1, show_progress=False)
+    return record_set.open_set(output)
+
+
+def test_records_and_source_of_the_same_images_agree(source, built):
+    before, after = gathered(source), of_records(built)
+    assert list(before.keys) == list(after.keys) == sorted(before.keys)
+    assert before.class_names == after.class_names and len(before) == 334
+    for name in COLUMNS:
+        np.testing.assert_array_equal(getattr(before.columns, name), getattr(after.columns, name))
+    np.testing.assert_array_equal(before.looks, after.looks)
+    np.testing.assert_array_equal(before.prints, after.prints)
+    assert before.rejects == after.rejects and len(before.rejects) == 3
+    for row in (0, 100, 333):
+        np.testing.assert_array_equal(before.pixels(row), after.pixels(row))
+
+
+def test_an_archive_is_measured_as_its_folder(source, tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for path in sorted(source.rglob("*")):
+            if path.is_file() and str(path).isprintable() and path.suffix:
+                archive.write(path, path.relative_to(source))
+    folder, packed = gathered(source), gathered(tmp_path / "x.zip")
+    rows = [list(folder.keys).index(key) for key in packed.keys]
+    assert len(rows) >= 332
+    np.testing.assert_array_equal(folder.looks[rows], packed.looks)
+    np.testing.assert_array_equal(packed.pixels(5), folder.pixels(rows[5]))
+
+
+def test_the_number_of_workers_changes_nothing(source, built):
+    for one, two in (
+        (gathered(source), gathered(source, num_workers=2)),
+        (of_records(built), of_records(built, num_workers=2)),
+    ):
+        assert list(one.keys) == list(two.keys) and one.rejects == two.rejects
+        np.testing.assert_array_equal(one.looks, two.looks)
+        np.testing.assert_array_equal(one.prints, two.prints)
+
+
+def test_one_split_alone(built):
+    test = of_records(built, ["test"])
+    assert test.counts()["test"].tolist() == list(built.manifest.split("test").class_counts)
+    assert test.split_of(0) == "test" and list(test.counts()) == ["test"]
+
+
+def test_headers_say_format_mode_and_upright_size(tmp_path):
+    upright = fakes.pixels(0, 40)[:, :20]
+    root = fakes.tree(
+        tmp_path,
+        {
+            "a/1.png": fakes.encoded(upright),
+            "a/2.dat": fakes.encoded(upright[..., 0], "JPEG"),
+            "a/3.gif": fakes.encoded(upright, "GIF"),
+        },
+    )
+    headers = gathered(root, rule=labels.by_pattern("(?P<label>a)/")).headers
+    assert headers.size.tolist() == [[20, 40]] * 3
+    assert [headers.kinds[kind] for kind in headers.kind] == [
+        ("PNG", "RGB"),
+        ("JPEG", "L"),
+        ("GIF", "P"),
+    ]
+
+
+def test_boxes_have_their_own_keys_sizes_and_content(tmp_path):
+    fakes.tree(tmp_path / "t", {"a.png": fakes.encoded(fakes.pixels(1, 64))})
+    (tmp_path / "l.csv").write_text(
+        "path,label,x,y,r,b\na.png,cat,40,0,60,32\na.png,dog,0,0,16,16\n", "utf-8"
+    )
+    rule = labels.by_csv(str(tmp_path / "l.csv"), labels.CsvColumns(box=("x", "y", "r", "b")))
+    found = gathered(tmp_path / "t", rule=rule)
+    assert [found.key(row) for row in (0, 1)] == ["a.png#0,0,16,16", "a.png#40,0,60,32"]
+    assert [found.class_of(row) for row in (0, 1)] == ["dog", "cat"]
+    assert found.headers.size.tolist() == [[16, 16], [20, 32]]
+    assert (found.columns.source[0] == found.columns.source[1]).all()
+    assert (found.columns.content[0] != found.columns.content[1]).any()
+
+
+def test_given_splits_are_taken_and_missing_ones_refused(tmp_path):
+    root = fakes.class_tree(tmp_path / "t" / "train", {"a": 3, "b": 2}).parent
+    fakes.class_tree(root / "val", {"a": 2, "b": 1})
+    found = gathered(root, given_splits=True)
+    assert {name: counts.tolist() for name, counts in found.counts().items()} == {
+        "train": [3, 2],
+        "validation": [2, 1],
+    }
+    with pytest.raises(writer.BuildError, match="splits are to be given"):
+        gathered(root, given_splits=True, rule=labels.by_pattern("(?P<label>[ab])/"))
+
+
+def test_a_file_that_goes_before_it_is_shown_is_named(tmp_path):
+    found = gathered(fakes.class_tree(tmp_path, {"a": 2, "b": 1}))
+    (tmp_path / "a/001.png").unlink()
+    assert found.pixels(0).shape == (16, 16, 3)
+    with pytest.raises(gathering.GatheringError, match=r"'a/001\.png' was changed meanwhile"):
+        found.pixels(1)
+
+
+def test_a_source_without_an_image_is_refused_with_the_first_file(tmp_path):
+    root = fakes.tree(tmp_path, {"a/1.png": b"x", "a/2.png": b""})
+    with pytest.raises(gathering.GatheringError, match=r"none of 2 .*'a/1.png': not_an_image"):
+        gathered(root)
+
+
+def test_damaged_records_are_named(tmp_path):
+    opened = made.record_set_of(tmp_path / "set", made.rows([b"%d" % n for n in range(8)]))
+    (tmp_path / "set/rejects.jsonl").write_text("{}\n")
+    with pytest.raises(ManifestError, match=r"rejects\.jsonl is damaged"):
+        of_records(opened)
+    shard = next((tmp_path / "set").glob("train-*.tfrecord"))
+    data = bytearray(shard.read_bytes())
+    data[-20] ^= 1
+    shard.write_bytes(data)
+    with pytest.raises(DamagedRecordError, match=r"train-.*row 5"):
+        of_records(opened)

@@ -1,4 +1,4 @@
-"""Imports point one way: records <- datapipe, records <- models; only binaries and one module of theirs join the two."""
+"""Imports point one way, into records; binaries and one module of theirs join the other two."""
 
 import ast
 

@@ -19,9 +19,21 @@ from models import (
     runs,
 )
 from models.evaluation import Table
-from records import folds, gather_records, likeness, survey, survey_facts, survey_page
+from records import (
+    cluster_report,
+    cluster_rows,
+    clusters,
+    folds,
+    gather_records,
+    likeness,
+    survey,
+    survey_facts,
+    survey_page,
+)
 from tests import fakes
 from tests.models import made
+from tests.records import made as made_sets
+from tests.records import pictures
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CLASSES = ("마스크 <b>", "없음 & so")
@@ -99,7 +111,28 @@ def _survey(records, folder):
     return survey_page.write(said, findings, found, str(folder))
 
 
-PAGES = {"report": _report, "comparison": _comparison, "doubts": _doubts, "survey": _survey}
+def _clusters(_, folder):
+    every = [made_sets.Row(b"%d.png" % n, image=i) for n, i in enumerate(pictures.stacked(24, 12))]
+    of_two = made_sets.record_set_of(
+        folder / "set", every, class_names=CLASSES[:1], image_size=pictures.SIDE
+    )
+    rows = cluster_rows.rows_of(of_two, ["train"])
+    features, members = rows.features("hls"), cluster_rows.groups_of(rows, within_class=True)
+    options = clusters.ClusterOptions()
+    groups = cluster_rows.grouped(rows, features, members, options, "auto")
+    said = cluster_report.summary(rows, features, groups, {"within": "class"})
+    said |= {"tags": None, "ablation": None}
+    cluster_report.write(said, rows, features, groups, str(folder), "a command " * 30)
+    return folder / cluster_report.PAGE_NAME
+
+
+PAGES = {
+    "report": _report,
+    "comparison": _comparison,
+    "doubts": _doubts,
+    "survey": _survey,
+    "clusters": _clusters,
+}
 IMAGES = "return Array.from(document.images).map(i => i.complete ? i.naturalWidth : 0)"
 FETCHED = """
 return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))

@@ -65,12 +65,15 @@ def of(
     """
     matrix = table.confusion
     known = chance.of(matrix)
-    found = [_collapse(run, matrix), _unrelated(known), _swapped(run, matrix)]
-    if found[0] or found[1]:
+    grave = [_collapse(run, matrix), _unrelated(known)]
+    if any(grave):
         causes = _causes(run, matrix, normalized)
-        found = [dataclasses.replace(each, causes=causes) if each else None for each in found]
-    found += [_seen(trained_on), _gap(run, matrix), _skipped(run), _never_named(run, matrix)]
-    return [each for each in found if each]
+        grave = [each and dataclasses.replace(each, causes=causes) for each in grave]
+    grave.append(_swapped(run, matrix))
+    found = [*grave, _seen(trained_on)]
+    if not any(grave):  # beside which these say nothing, and their advice does not help
+        found += [_gap(run, matrix), _never_named(run, matrix)]
+    return [each for each in [*found, _skipped(run)] if each]
 
 
 def _collapse(run: Run, matrix: np.ndarray) -> Alarm | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from scipy import optimize  # type: ignore[import-untyped]
@@ -66,17 +67,33 @@ def swapped(matrix: np.ndarray) -> list[tuple[int, int]]:
     """Returns pairs (class, the class it is taken for), if other names would fit far better.
 
     Names are given to the predicted classes so that most images are right (the assignment problem,
-    Kuhn 1955, doi:10.1002/nav.3800020109). Nothing is returned unless the hits that are gained are
-    5 standard deviations of what the images at stake would give at random.
+    Kuhn 1955, doi:10.1002/nav.3800020109). Classes that change names among themselves are returned
+    if each that has images gains hits, and all together 5 standard deviations of what their images
+    would give at random.
     """
     true, named = optimize.linear_sum_assignment(matrix, maximize=True)
-    moved = [(t, n) for t, n in zip(true.tolist(), named.tolist(), strict=True) if t != n]
-    # A class without images, or one that is never named, can be given any name for nothing.
-    moved = [(t, n) for t, n in moved if matrix[t, n] > matrix[t, t]]
-    rows = [t for t, _ in moved]
-    gained = sum(int(matrix[t, n] - matrix[t, t]) for t, n in moved)
-    at_stake = int(matrix[rows].sum())
-    return moved if gained > _SWAPPED_Z * math.sqrt(at_stake) and gained > 0 else []
+    other = dict(zip(true.tolist(), named.tolist(), strict=True))
+    gained = {t: int(matrix[t, n] - matrix[t, t]) for t, n in other.items() if matrix[t].any()}
+    found = []
+    for cycle in _cycles(other):
+        gains = [gained[t] for t in cycle if t in gained]
+        at_stake = int(matrix[cycle].sum())
+        if min(gains, default=0) > 0 and sum(gains) > _SWAPPED_Z * math.sqrt(at_stake):
+            found += [t for t in cycle if t in gained]
+    return [(t, other[t]) for t in sorted(found)]
+
+
+def _cycles(permutation: dict[int, int]) -> Iterator[list[int]]:
+    """Yields the numbers that change places among each other, without those that stay."""
+    seen: set[int] = set()
+    for first in permutation:
+        cycle, at = [], first
+        while at not in seen:
+            seen.add(at)
+            cycle.append(at)
+            at = permutation[at]
+        if len(cycle) > 1:
+            yield cycle
 
 
 def _guess(value: float, deviation: float) -> Guess:

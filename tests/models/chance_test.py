@@ -54,6 +54,10 @@ def test_ranges_are_what_guessing_shows():
         ([[4, 6], [6, 4]], []),  # luck
         ([[50, 0, 0], [0, 0, 0], [0, 0, 50]], []),  # a class that is not there
         ([[60, 0], [40, 0]], []),  # one class for all is no swap
+        ([[0, 60], [0, 60]], []),
+        ([[0, 30, 0], [0, 200, 0], [0, 500, 0]], []),
+        ([[0, 60, 0], [0, 0, 70], [0, 0, 0]], [(0, 1), (1, 2)]),  # and a class that is not there
+        ([[0, 60, 0, 0], [60, 0, 0, 0], [0, 0, 0, 60], [0, 0, 0, 60]], [(0, 1), (1, 0)]),
     ],
 )
 def test_swapped_names_are_told(matrix, pairs):

@@ -69,7 +69,7 @@ def of(
     if any(grave):
         causes = _causes(run, matrix, normalized)
         grave = [each and dataclasses.replace(each, causes=causes) for each in grave]
-    grave.append(_swapped(run, matrix))
+    grave.append(_swapped(run, matrix, known))
     found = [*grave, _seen(trained_on)]
     if not any(grave):  # beside which these say nothing, and their advice does not help
         found += [_gap(run, matrix), _never_named(run, matrix)]
@@ -95,8 +95,8 @@ def _unrelated(known: chance.Chance) -> Alarm | None:
     return Alarm("unrelated", f"the score is {how} unrelated predictions (z = {known.z:.2f})")
 
 
-def _swapped(run: Run, matrix: np.ndarray) -> Alarm | None:
-    pairs = chance.swapped(matrix)
+def _swapped(run: Run, matrix: np.ndarray, known: chance.Chance) -> Alarm | None:
+    pairs = known.swapped
     if not pairs:
         return None
     names = run.class_names

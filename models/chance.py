@@ -10,6 +10,7 @@ from scipy import optimize  # type: ignore[import-untyped]
 from models import metrics
 
 RELATED, BARELY, UNRELATED, WORSE = "related", "barely", "unrelated", "worse"
+SWAPPED = "swapped"
 _LEAST_Z, _BARELY_Z = 3.0, 1.959963984540054
 _SWAPPED_Z = 5.0  # of the hits that other names would give, beyond those there are
 
@@ -33,7 +34,9 @@ class Chance:
         prior_matched: of naming each class as often as it occurs, at random.
         unrelated: of naming each class as often as these predictions do, at random.
         z: standard deviations of the hits above those of `unrelated` (`metrics.chance_z`).
-        verdict: `related`, `barely` (z below 3), `unrelated` (below 1.96) or `worse` (below -3).
+        swapped: pairs (class, the class it is taken for), if other names would fit far better.
+        verdict: `swapped` if there are such pairs; else `related`, `barely` (z below 3),
+            `unrelated` (below 1.96) or `worse` (below -3).
     """
 
     majority: int
@@ -41,6 +44,7 @@ class Chance:
     prior_matched: Guess
     unrelated: Guess
     z: float
+    swapped: tuple[tuple[int, int], ...]
     verdict: str
 
 
@@ -53,18 +57,20 @@ def of(matrix: np.ndarray) -> Chance:
     unrelated = float(metrics.accuracy_of(metrics.if_unrelated(matrix)))
     accuracy = float(metrics.accuracy_of(matrix))
     unrelated_deviation = (accuracy - unrelated) / z if z else 0.0
+    pairs = swapped(matrix)
     return Chance(
         majority=int(support.argmax()),
         majority_share=float(shares.max()),
         prior_matched=_guess(float((shares**2).sum()), prior_deviation),
         unrelated=_guess(unrelated, unrelated_deviation),
         z=z,
-        verdict=_verdict(z),
+        swapped=pairs,
+        verdict=SWAPPED if pairs else _verdict(z),
     )
 
 
-def swapped(matrix: np.ndarray) -> list[tuple[int, int]]:
-    """Returns pairs (class, the class it is taken for), if other names would fit far better.
+def swapped(matrix: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Returns the pairs (class, the class it is taken for) of names that seem to be mixed up.
 
     Names are given to the predicted classes so that most images are right (the assignment problem,
     Kuhn 1955, doi:10.1002/nav.3800020109). Classes that change names among themselves are returned
@@ -80,7 +86,7 @@ def swapped(matrix: np.ndarray) -> list[tuple[int, int]]:
         at_stake = int(matrix[cycle].sum())
         if min(gains, default=0) > 0 and sum(gains) > _SWAPPED_Z * math.sqrt(at_stake):
             found += [t for t in cycle if t in gained]
-    return [(t, other[t]) for t in sorted(found)]
+    return tuple((t, other[t]) for t in sorted(found))
 
 
 def _cycles(permutation: dict[int, int]) -> Iterator[list[int]]:

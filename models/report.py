@@ -121,6 +121,8 @@ def _verdict(run: Run, split: str, table: Table, known: chance.Chance) -> str:
     named = np.flatnonzero(matrix.sum(0))
     if len(named) == 1:
         return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
+    if known.verdict == chance.SWAPPED:
+        return f"{said}: {len(known.swapped)} classes seem to bear each other's names"
     if known.verdict == chance.UNRELATED:
         return f"{said}: consistent with unrelated predictions, z = {known.z:.2f}"
     if known.verdict == chance.BARELY:

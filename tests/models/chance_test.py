@@ -22,7 +22,8 @@ def test_the_published_predictions_are_consistent_with_unrelated_ones():
     ("matrix", "verdict"),
     [
         ([[50, 0], [0, 50]], chance.RELATED),
-        ([[0, 50], [50, 0]], chance.WORSE),
+        ([[0, 7], [7, 0]], chance.WORSE),
+        ([[0, 50], [50, 0]], chance.SWAPPED),
         ([[60, 0], [40, 0]], chance.UNRELATED),  # one class for all
         ([[31, 19], [19, 31]], chance.BARELY),
         ([[1, 0], [0, 1]], chance.UNRELATED),
@@ -61,4 +62,4 @@ def test_ranges_are_what_guessing_shows():
     ],
 )
 def test_swapped_names_are_told(matrix, pairs):
-    assert chance.swapped(np.array(matrix)) == pairs
+    assert chance.swapped(np.array(matrix)) == tuple(pairs)

@@ -65,13 +65,12 @@ def of(
     """
     matrix = table.confusion
     known = chance.of(matrix)
-    grave = [_collapse(run, matrix), _unrelated(known)]
-    if any(grave):
+    grave = [each for each in (_collapse(run, matrix), _unrelated(known)) if each]
+    if grave:
         causes = _causes(run, matrix, normalized)
-        grave = [each and dataclasses.replace(each, causes=causes) for each in grave]
-    grave.append(_swapped(run, matrix, known))
-    found = [*grave, _seen(trained_on)]
-    if not any(grave):  # beside which these say nothing, and their advice does not help
+        grave[0] = dataclasses.replace(grave[0], causes=causes)
+    found = [*grave, _swapped(run, matrix, known), _seen(trained_on)]
+    if not any(found[:-1]):  # else these say nothing more, and their advice does not help
         found += [_gap(run, matrix), _never_named(run, matrix)]
     return [each for each in [*found, _skipped(run)] if each]
 
@@ -178,7 +177,7 @@ def _learning_rate(run: Run) -> Cause:
     return Cause(
         "learning rate",
         rising or skipped or highest > _HIGH_RATE * default,
-        f"the highest was {highest:.3g}, {highest / default:.3g} times the default"
+        f"the highest was {highest:.3g}, {highest / default:,.1f} times the default"
         f" ({default:.3g}){course}",
     )
 

@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from models import report
+from models import report, runs
 from records import charts, files, pages
 from records.record_set import RecordSet
 
@@ -55,6 +55,7 @@ def write(
         _TEMPLATE,
         said=said,
         run=said["run"],
+        flags=[runs.flag(name, value) for name, value in said["run"]["flags"].items()],
         cards=[(*_CARDS[name], said[name]) for name in _CARDS],
         more=[(*_MORE[name], said[name]) for name in _MORE if said[name]],
         mistakes=_pictured(said, record_set, split),

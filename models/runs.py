@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -98,6 +99,14 @@ def _repository_state() -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout.strip()
+
+
+def flag(name: str, value: Any) -> str:
+    """Returns a flag of a run as it is given to a command line."""
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    listed = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return shlex.quote(f"--{name}={listed}")
 
 
 def is_finished(run_dir: str) -> bool:

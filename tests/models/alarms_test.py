@@ -63,7 +63,7 @@ def sampled(**values):
 @pytest.mark.parametrize(
     ("cause", "run", "said"),
     [
-        ("learning rate", with_last(learning_rate=0.2), "100 times the default"),
+        ("learning rate", with_last(learning_rate=0.2), "100.0 times the default"),
         ("learning rate", with_last(loss=3.0), "the loss went from 1 to 3"),
         ("learning rate", with_last(skipped=1), "the highest was"),
         ("batch normalization on little data", sampled(steps_per_epoch=3), "6 steps of 64"),

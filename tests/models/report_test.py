@@ -44,10 +44,13 @@ def test_json_holds_the_scores_and_every_mistake(records, tmp_path):
 
 
 def test_the_page_is_whole_in_itself_and_escapes_names(records, tmp_path):
-    said = report.contents(made.run(records), records, "test", table_of(records, wrong=(1, 5)))
+    run = made.run(records, flags={"report": ["test"], "freeze": False, "source": "a b"})
+    said = report.contents(run, records, "test", table_of(records, wrong=(1, 5)))
     report_page.write(said, records, "test", str(tmp_path))
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "마스크 &lt;b&gt;" in page and "마스크 <b>" not in page
+    shown_flags = ("--report=test", "--nofreeze", "&#39;--source=a b&#39;")
+    assert all(f"<code>{flag}</code>" in page for flag in shown_flags)
     assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
     pictures = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
     shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[0]))))

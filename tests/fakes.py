@@ -1,11 +1,13 @@
 """Small real files for tests: images that can be told apart, trees, record sets, processes."""
 
 import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -83,3 +85,19 @@ def run_module(*arguments: object, timeout: float = 300) -> subprocess.Completed
         check=False,
         env={**os.environ, "COLUMNS": "100"},
     )
+
+
+def cases(script: str, *arguments: object, cwd: Path, timeout: float = 300) -> list[Any]:
+    """Runs a program in a new process; returns what it printed as JSON after `CASE `, by line."""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(json.dumps, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = [line[5:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
+    return list(map(json.loads, said))

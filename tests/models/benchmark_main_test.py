@@ -1,8 +1,6 @@
 """The binary, in one process of its own: it defines flags that other binaries define as well."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -116,18 +114,7 @@ def found(folder):
     cases = [case[0] for case in WRONG] + RUNS
     for name, path in sets.items():
         cases = [[part.replace(name, path) for part in case] for case in cases]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(cases)],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(fakes.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line[5:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
-    return [json.loads(line) for line in lines]
+    return fakes.cases(SCRIPT, cases, cwd=folder, timeout=600)
 
 
 @pytest.mark.parametrize(("number", "message"), [(k, m) for k, (_, m) in enumerate(WRONG)])

@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -82,18 +80,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(folder):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps([*RUNS, *(case for case, _ in WRONG)])],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(fakes.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line[5:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
-    return [json.loads(line) for line in lines]
+    return fakes.cases(SCRIPT, [*RUNS, *(case for case, _ in WRONG)], cwd=folder)
 
 
 def written(path):

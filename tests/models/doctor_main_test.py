@@ -1,8 +1,6 @@
 """The binary, in one process of its own: it defines flags, and TensorFlow takes long to import."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -85,18 +83,7 @@ def found(folder):
     records = fakes.built(folder, {"a": 50, "b": 20}).folder
     cases = [[part.replace("RECORDS", records) for part in case[0]] for case in WRONG]
     cases += [[part.replace("RECORDS", records) for part in case] for case in RUNS]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(cases)],
-        cwd=folder,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(fakes.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    lines = [line[5:] for line in done.stdout.splitlines() if line.startswith("CASE ")]
-    return [json.loads(line) for line in lines]
+    return fakes.cases(SCRIPT, cases, cwd=folder)
 
 
 @pytest.mark.parametrize(("number", "message"), [(k, m) for k, (_, m) in enumerate(WRONG)])

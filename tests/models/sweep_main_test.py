@@ -108,17 +108,8 @@ def said(tmp_path_factory):
     """What became of GOOD, the example, each of WRONG, a flag of the process, each of FLAGS."""
     example = (fakes.ROOT / "models/studies/mask_attempts.sweep").read_text("utf-8").splitlines()
     cases = [GOOD, example, *(lines for lines, _ in WRONG)]
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(cases), json.dumps([case for case, _ in FLAGS])],
-        cwd=tmp_path_factory.mktemp("sweeps"),
-        env={**os.environ, "PYTHONPATH": str(fakes.ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line[5:]) for line in done.stdout.splitlines() if line.startswith("CASE ")]
+    cwd = tmp_path_factory.mktemp("sweeps")
+    return fakes.cases(SCRIPT, cases, [case for case, _ in FLAGS], cwd=cwd)
 
 
 def test_a_variation_has_the_flags_of_all_of_the_base_and_its_own(said):

@@ -8,10 +8,11 @@ import numpy as np
 
 from models import chance, metrics, optimizers
 from models.evaluation import Table
+from models.metrics import Score
 from models.runs import Run
 
 _COLLAPSED = 0.95  # of all predictions name one class
-_WIDE_GAP = 0.1  # of accuracy, between images that were trained on and others
+_WIDE_GAP = 0.1  # of balanced accuracy, between images that were trained on and others
 _FEW_STEPS = 30  # in which moving statistics of momentum 0.9 are not yet those of the images
 _SMALL_BATCH = 16
 _HIGH_RATE = 10  # times the default
@@ -38,7 +39,8 @@ class Alarm:
     """Something that makes a score worth less than it seems, or a run worth doing again.
 
     Attributes:
-        name: `collapse`, `unrelated`, `swapped`, `seen`, `gap`, `skipped` or `never_named`.
+        name: `not_finite`, `collapse`, `unrelated`, `swapped`, `seen`, `gap`, `never_named` or
+            `skipped`.
         said: a sentence with the numbers, and what to do.
         causes: those looked for.
     """
@@ -51,34 +53,54 @@ class Alarm:
 def of(
     run: Run,
     table: Table,
+    known: chance.Chance,
     *,
+    here: Score,
     trained_on: int | None,
+    trained: np.ndarray | None = None,
     normalized: bool = False,
 ) -> list[Alarm]:
     """Returns the alarms of an evaluation, the gravest first.
 
     Args:
-        run: that predicted.
+        run: that predicted; without a history, as of all folds together, no causes are looked for.
         table: of the evaluated images, at least 1.
+        known: what chance gives for these.
+        here: their balanced accuracy.
         trained_on: how many of them it was trained on, None if unknown.
+        trained: confusion of unchanged images that it was trained on, if there are any.
         normalized: whether the model has batch normalization.
     """
     matrix = table.confusion
-    known = chance.of(matrix)
     grave = [each for each in (_collapse(run, matrix), _unrelated(known)) if each]
-    if grave:
-        causes = _causes(run, matrix, normalized)
+    if grave and run.history:
+        causes = _causes(run, normalized)
         grave[0] = dataclasses.replace(grave[0], causes=causes)
-    found = [*grave, _swapped(run, matrix, known), _seen(trained_on)]
-    if not any(found[:-1]):  # else these say nothing more, and their advice does not help
-        found += [_gap(run, matrix), _never_named(run, matrix)]
+    mixed_up = _swapped(run, matrix, known)
+    found = [_not_finite(table), *grave, mixed_up, _seen(trained_on)]
+    if not grave:  # else these say nothing more, and their advice does not help
+        found += [None if mixed_up else _gap(matrix, here, trained), _never_named(run, matrix)]
     return [each for each in [*found, _skipped(run)] if each]
+
+
+def _not_finite(table: Table) -> Alarm | None:
+    rows = np.flatnonzero(~np.isfinite(table.probabilities).all(1))
+    if not len(rows):
+        return None
+    more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
+    named = ", ".join(table.keys[row] for row in rows[:5].tolist())
+    return Alarm(
+        "not_finite",
+        f"{len(rows):,} images have probabilities that are not finite, and count as called by the"
+        f" first class: {named}{more}; float32 may hold what half precision does not",
+    )
 
 
 def _collapse(run: Run, matrix: np.ndarray) -> Alarm | None:
     named, support = matrix.sum(0) / matrix.sum(), matrix.sum(1) / matrix.sum()
     most = int(named.argmax())
-    if named[most] < _COLLAPSED or support[most] > (1 + _COLLAPSED) / 2:
+    # Where most images are of one class a good model names it as often as it is there.
+    if named[most] < _COLLAPSED or 1 - named[most] >= (1 - support[most]) / 2:
         return None
     return Alarm(
         "collapse",
@@ -116,21 +138,26 @@ def _seen(trained_on: int | None) -> Alarm | None:
         return Alarm("seen", said)
     if trained_on is None:
         return Alarm(
-            "seen", "the records of the training are gone, so it may have been trained on these"
+            "seen",
+            "the records of the training are gone or were built anew, so it may have been trained"
+            " on these",
         )
     return None
 
 
-def _gap(run: Run, matrix: np.ndarray) -> Alarm | None:
-    trained = _training_accuracy(run)
-    count, hits = int(matrix.sum()), int(np.trace(matrix))
-    high = metrics.wilson(hits, count)[1]
-    if trained is None or trained - high <= 0 or trained - hits / count < _WIDE_GAP:
+def _gap(matrix: np.ndarray, here: Score, trained: np.ndarray | None) -> Alarm | None:
+    """Compares recalls, so that other shares of the classes are no gap."""
+    if trained is None:
+        return None
+    both = (matrix.sum(1) > 0) & (trained.sum(1) > 0)
+    value = float(metrics.per_class(trained)["recall"][both].mean()) if both.any() else 0.0
+    if value <= here.high or value - here.value < _WIDE_GAP:
         return None
     return Alarm(
         "gap",
-        f"accuracy was {trained:.3f} in training, on augmented images, and is {hits / count:.3f}"
-        " here: more images, more augmentation, more dropout or a smaller network may help",
+        f"balanced accuracy is {value:.3f} on unchanged images that were trained on and"
+        f" {here.value:.3f} here: more images, more augmentation, more dropout or a smaller network"
+        " may help",
     )
 
 
@@ -153,7 +180,7 @@ def _never_named(run: Run, matrix: np.ndarray) -> Alarm | None:
     return Alarm("never_named", f"never predicted: {', '.join(never[:5])}{more}")
 
 
-def _causes(run: Run, matrix: np.ndarray, normalized: bool) -> tuple[Cause, ...]:
+def _causes(run: Run, normalized: bool) -> tuple[Cause, ...]:
     return (
         _learning_rate(run),
         Cause(
@@ -163,7 +190,7 @@ def _causes(run: Run, matrix: np.ndarray, normalized: bool) -> tuple[Cause, ...]
         ),
         _normalization(run, normalized),
         _imbalance(run),
-        _labels(run, matrix),
+        _labels(run),
     )
 
 
@@ -204,27 +231,18 @@ def _imbalance(run: Run) -> Cause:
     )
 
 
-def _labels(run: Run, matrix: np.ndarray) -> Cause:
-    trained = _training_accuracy(run)
-    if trained is None:
-        return Cause("labels", False, "what was learned in training is not known")
-    unrelated = float(metrics.accuracy_of(metrics.if_unrelated(matrix)))
-    learned = trained > (1 + unrelated) / 2
+def _labels(run: Run) -> Cause:
+    trained = float(run.history[max(run.best_epoch, 1) - 1].get("accuracy", math.nan))
+    draws = run.sampling.get("draws", [1])
+    one_class = max(draws) / sum(draws)
+    learned = trained > (1 + one_class) / 2
     return Cause(
         "labels",
         learned,
-        f"accuracy was {trained:.3f} in training: "
+        f"accuracy was {trained:.3f} in training, where naming one class gives {one_class:.3f}: "
         + (
             "the images there were learned, so look at the labels of this split"
             if learned
-            else "nothing was learned there either, so it is not this split"
+            else "little was learned there either, so it is not this split"
         ),
     )
-
-
-def _training_accuracy(run: Run) -> float | None:
-    """Returns the accuracy of the kept epoch's training, None if it is not known."""
-    if not 0 < run.best_epoch <= len(run.history):
-        return None
-    value = float(run.history[run.best_epoch - 1].get("accuracy", math.nan))
-    return None if math.isnan(value) else value

@@ -154,7 +154,7 @@ def _with_training(
         found = dict(zip(shown, near, strict=True))
     return report.Beside(
         validation=beside.validation,
-        trained=metrics.scores(matrix)["accuracy"],
+        trained=matrix,
         num_compared=len(seen.rows),
         near=found,
         normalized=beside.normalized,

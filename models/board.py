@@ -9,9 +9,11 @@ from models import metrics
 from records.record_set import RecordSet
 
 _CELL = 40  # pixels of a cell of the confusion
-_SMALL_CELL, _MOST_WITH_NUMBERS = 12, 32  # where there are more classes than that
+_MOST_WITH_NUMBERS, _MOST_PIXELS = 32, 800  # classes; of a side where there are more
+_LEAST_WITH_LINES = 4  # pixels
 _MISTAKES, _COLUMNS, _EDGE, _GAP = 24, 6, 96, 4
-_GROUND, _HIT, _MISS = (255, 255, 255), (37, 99, 235), (217, 72, 15)
+_GROUND, _LINE = (255, 255, 255), (217, 222, 229)
+_HIT, _MISS = (37, 99, 235), (217, 72, 15)
 
 
 def pictures(
@@ -40,24 +42,21 @@ def confusion(matrix: np.ndarray) -> np.ndarray:
     Hits are blue, mistakes orange, the darker the larger their share of the row.
     """
     count = len(matrix)
-    cell = _CELL if count <= _MOST_WITH_NUMBERS else _SMALL_CELL
-    picture = Image.new("RGB", (count * cell + 1, count * cell + 1), _GROUND)
+    cell = _CELL if count <= _MOST_WITH_NUMBERS else max(1, _MOST_PIXELS // count)
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    colour = np.where(np.eye(count, dtype=bool)[..., None], _HIT, _MISS)
+    shaded = 255 + (colour - 255) * 0.7 * share[..., None]
+    cells = np.rint(shaded).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
+    if cell > _LEAST_WITH_LINES:
+        cells[::cell] = cells[:, ::cell] = _LINE
+    if cell < _CELL:
+        return cells
+    picture = Image.fromarray(cells)
     draw = ImageDraw.Draw(picture)
-    for row, counts in enumerate(matrix.tolist()):
-        total = max(sum(counts), 1)
-        for column, number in enumerate(counts):
-            corner = (column * cell, row * cell, (column + 1) * cell, (row + 1) * cell)
-            colour = _shade(_HIT if row == column else _MISS, number / total)
-            draw.rectangle(corner, fill=colour, outline=(217, 222, 229))
-            if cell == _CELL and number:
-                middle = (column * cell + cell // 2, row * cell + cell // 2)
-                draw.text(middle, str(number), fill=(28, 36, 48), anchor="mm")
+    for row, column in np.argwhere(matrix).tolist():
+        middle = (column * cell + cell // 2, row * cell + cell // 2)
+        draw.text(middle, str(matrix[row, column]), fill=(28, 36, 48), anchor="mm")
     return np.asarray(picture)
-
-
-def _shade(colour: tuple[int, int, int], share: float) -> tuple[int, int, int]:
-    red, green, blue = (round(255 + (part - 255) * 0.7 * share) for part in colour)
-    return red, green, blue
 
 
 def _sheet(images: list[Image.Image]) -> np.ndarray:

@@ -15,22 +15,28 @@ _SHOWN = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
 def by_domain(table: Table) -> dict[str, dict[str, Score]]:
-    """Returns the scores of each domain, by name."""
+    """Returns the scores of each domain, by name; nothing if there is only one."""
     domains = np.array(table.domains, object)
+    if len(set(table.domains)) < 2:
+        return {}
     return {
         name: _scores(table, np.flatnonzero(domains == name)) for name in sorted(set(table.domains))
     }
 
 
 def by_group_size(table: Table) -> dict[str, dict[str, Score]]:
-    """Returns the scores of the images whose group has so many of them, such as `2 to 3`."""
+    """Returns the scores of the images whose group has so many of them, such as `2 to 3`.
+
+    Nothing if all are of one range.
+    """
     _, number, counts = np.unique(table.groups, return_inverse=True, return_counts=True)
-    size, found = counts[number], {}
-    for low, high in _GROUP_SIZES:
-        rows = np.flatnonzero((size >= low) & (size <= high))
-        if len(rows):
-            found[_range(low, high)] = _scores(table, rows)
-    return found
+    size = counts[number]
+    rows = {
+        _range(low, high): np.flatnonzero((size >= low) & (size <= high))
+        for low, high in _GROUP_SIZES
+    }
+    present = {name: some for name, some in rows.items() if len(some)}
+    return {name: _scores(table, some) for name, some in present.items() if len(present) > 1}
 
 
 def by_attribute(

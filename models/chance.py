@@ -8,9 +8,10 @@ import numpy as np
 from scipy import optimize  # type: ignore[import-untyped]
 
 from models import metrics
+from models.metrics import Images
 
 RELATED, BARELY, UNRELATED, WORSE = "related", "barely", "unrelated", "worse"
-SWAPPED = "swapped"
+SWAPPED, ONE_CLASS = "swapped", "one_class"
 _LEAST_Z, _BARELY_Z = 3.0, 1.959963984540054
 _SWAPPED_Z = 5.0  # of the hits that other names would give, beyond those there are
 
@@ -33,10 +34,12 @@ class Chance:
         majority_share: accuracy of naming it always.
         prior_matched: of naming each class as often as it occurs, at random.
         unrelated: of naming each class as often as these predictions do, at random.
-        z: standard deviations of the hits above those of `unrelated` (`metrics.chance_z`).
+        z: standard deviations of the hits above those of `unrelated` (`metrics.chance_z`); images
+            of one group count less, the more alike they are answered.
         swapped: pairs (class, the class it is taken for), if other names would fit far better.
-        verdict: `swapped` if there are such pairs; else `related`, `barely` (z below 3),
-            `unrelated` (below 1.96) or `worse` (below -3).
+        verdict: `one_class` if all images are of one class, so that nothing can be told; `swapped`
+            if there are such pairs; else `related`, `barely` (z below 3), `unrelated` (below 1.96)
+            or `worse` (below -3).
     """
 
     majority: int
@@ -48,44 +51,51 @@ class Chance:
     verdict: str
 
 
-def of(matrix: np.ndarray) -> Chance:
-    """Returns what chance gives, of confusion counts [classes, classes] of at least 1 image."""
+def of(matrix: np.ndarray, images: Images | None = None) -> Chance:
+    """Returns what chance gives.
+
+    Args:
+        matrix: counts [classes, classes] of at least 1 image.
+        images: those that were counted, if some of them may belong together.
+    """
     count, support = int(matrix.sum()), matrix.sum(1)
-    shares, z = support / count, metrics.chance_z(matrix)
+    shares, z = support / count, metrics.chance_z(matrix, images)
     # Guesses by the shares of the classes are independent: an image of class c is hit by shares[c].
     prior_deviation = math.sqrt(float((support * shares * (1 - shares)).sum())) / count
     unrelated = float(metrics.accuracy_of(metrics.if_unrelated(matrix)))
-    accuracy = float(metrics.accuracy_of(matrix))
-    unrelated_deviation = (accuracy - unrelated) / z if z else 0.0
-    pairs = swapped(matrix)
+    pairs = swapped(matrix, images)
     return Chance(
         majority=int(support.argmax()),
         majority_share=float(shares.max()),
         prior_matched=_guess(float((shares**2).sum()), prior_deviation),
-        unrelated=_guess(unrelated, unrelated_deviation),
+        unrelated=_guess(unrelated, metrics.hits_deviation(matrix, images) / count),
         z=z,
         swapped=pairs,
-        verdict=SWAPPED if pairs else _verdict(z),
+        verdict=ONE_CLASS if shares.max() == 1 else SWAPPED if pairs else _verdict(z),
     )
 
 
-def swapped(matrix: np.ndarray) -> tuple[tuple[int, int], ...]:
+def swapped(matrix: np.ndarray, images: Images | None = None) -> tuple[tuple[int, int], ...]:
     """Returns the pairs (class, the class it is taken for) of names that seem to be mixed up.
 
     Names are given to the predicted classes so that most images are right (the assignment problem,
     Kuhn 1955, doi:10.1002/nav.3800020109). Classes that change names among themselves are returned
-    if each that has images gains hits, and all together 5 standard deviations of what their images
+    if each has images and gains hits, and all together 5 standard deviations of what their images
     would give at random.
+
+    Args:
+        matrix: counts [classes, classes].
+        images: those that were counted, if some of them may belong together.
     """
     true, named = optimize.linear_sum_assignment(matrix, maximize=True)
     other = dict(zip(true.tolist(), named.tolist(), strict=True))
-    gained = {t: int(matrix[t, n] - matrix[t, t]) for t, n in other.items() if matrix[t].any()}
-    found = []
+    gained = {t: int(matrix[t, n] - matrix[t, t]) for t, n in other.items()}
+    effect, found = metrics.group_effect(matrix, images), []
     for cycle in _cycles(other):
-        gains = [gained[t] for t in cycle if t in gained]
-        at_stake = int(matrix[cycle].sum())
-        if min(gains, default=0) > 0 and sum(gains) > _SWAPPED_Z * math.sqrt(at_stake):
-            found += [t for t in cycle if t in gained]
+        gains = [gained[t] for t in cycle]
+        least = _SWAPPED_Z * math.sqrt(matrix[cycle].sum() * effect)
+        if min(gains) > 0 and sum(gains) > least:
+            found += cycle
     return tuple((t, other[t]) for t in sorted(found))
 
 

@@ -187,7 +187,7 @@ def compare(
             name=each.name,
             folders=each.folders,
             metrics=_measured(own),
-            chance_z=tuple(metrics.chance_z(table.confusion) for table in own),
+            chance_z=tuple(metrics.chance_z(table.confusion, table.images) for table in own),
             difference=difference,
             changes=_changes(variations[0], tables[0], each, own, class_names),
         )
@@ -321,11 +321,12 @@ def _differences(
 
 
 def _pairs(own: Sequence[str], base: Sequence[str]) -> list[tuple[int, int]]:
-    """Returns which runs belong together: those of one name (one seed), otherwise in order."""
+    """Returns which runs belong together: those of one name, or in order if some have none."""
     places = {os.path.basename(folder): place for place, folder in enumerate(base)}
     names = [os.path.basename(folder) for folder in own]
     same = [(place, places[name]) for place, name in enumerate(names) if name in places]
-    return same or [(place, place) for place in range(min(len(own), len(base)))]
+    pairs = min(len(own), len(base))
+    return same if len(same) == pairs else [(place, place) for place in range(pairs)]
 
 
 def _changes(
@@ -368,11 +369,21 @@ def _notes(lines: Sequence[Line], metric: str) -> tuple[str, ...]:
             f"with fewer than {_LEAST_SEEDS} seeds a verdict is about these very models: what other"
             " seeds would give is not covered"
         )
-    highest = max(z for line in lines for z in line.chance_z)
-    if highest < _LEAST_Z:
+    most = max(len(line.folders) for line in lines)
+    if pairs < most:
         notes.append(
-            "no run's predictions have to do with the labels: all are as chance gives them (at most"
-            f" {highest:.1f} standard deviations above, {_LEAST_Z:g} would be a sign)"
+            f"means are of all runs, differences of as many as both sides have, {pairs} to {most}"
+        )
+    every = [z for line in lines for z in line.chance_z]
+    if max(every) < _LEAST_Z:
+        notes.append(
+            f"no run is better than chance on these images: at most {max(every):.1f} standard"
+            f" deviations above, {_LEAST_Z:g} would be a sign"
+        )
+    if min(every) <= -_LEAST_Z:
+        notes.append(
+            f"a run is far below chance, by {-min(every):.1f} standard deviations: its labels may"
+            " be swapped"
         )
     return tuple(notes)
 

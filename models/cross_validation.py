@@ -36,7 +36,15 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
     order = [place[index.key(row)] for row in range(len(index))]
     first = runs.load(run_dirs[0])
     # Facts of a single run have no place in the report of all; what was chosen in common has.
-    run = dataclasses.replace(first, history=(), best_epoch=0, train_split="all other folds")
+    common = {name: value for name, value in first.flags.items() if name != "fold"}
+    run = dataclasses.replace(
+        first,
+        history=(),
+        best_epoch=0,
+        train_split="all other folds",
+        sampling={},
+        flags={**common, "run_dir": output},
+    )
     pooled = evaluation.table(everything, folds.POOLED, table.probabilities[np.array(order)])
     said = results.write(run, everything, folds.POOLED, pooled, output)
     path = os.path.join(output, SUSPICIOUS)

@@ -8,6 +8,7 @@ key that are not (surrogate escapes in the table) stand as they are.
 import csv
 import dataclasses
 import io
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -61,7 +62,7 @@ def write(table: Table, class_names: Sequence[str], path: str | os.PathLike[str]
         table.groups.tolist(),
         (class_names[label] for label in table.labels.tolist()),
         (class_names[label] for label in probabilities.argmax(1).tolist()),
-        probabilities.tolist(),
+        (values.tolist() for values in probabilities),
         strict=True,
     )
     header = (*_FACTS, *(_PROBABILITY + name for name in class_names))
@@ -255,12 +256,14 @@ def _digits(value: float) -> str:
 def _write_csv(
     path: str | os.PathLike[str], header: Sequence[str], lines: Iterable[Sequence[str]]
 ) -> None:
+    files.write_stream(os.fspath(path), map(_csv_line, itertools.chain([header], lines)))
+
+
+def _csv_line(fields: Sequence[str]) -> bytes:
     out = io.StringIO(newline="")
     # All text is quoted: a carriage return in a key would otherwise read as the end of a line.
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow(header)
-    writer.writerows(lines)
-    files.write_whole(os.fspath(path), out.getvalue().encode("utf-8", "surrogateescape"))
+    csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(fields)
+    return out.getvalue().encode("utf-8", "surrogateescape")
 
 
 def _ended(lines: Iterable[str]) -> Iterator[str]:

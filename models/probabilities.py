@@ -1,7 +1,8 @@
 """What probabilities are worth beside the class they name: loss, calibration, ranking.
 
 Every score has an interval, by the Bayesian bootstrap over groups (Rubin 1981,
-doi:10.1214/aos/1176345338), and the value that probabilities without any knowledge would give.
+doi:10.1214/aos/1176345338) with a prior of one more group that shows what chance gives, so that no
+test is certain; and the value that probabilities without any knowledge would give.
 """
 
 import dataclasses
@@ -14,8 +15,9 @@ from models.metrics import Score
 
 _NUM_BINS = 15
 _MOST_DRAWS, _FEWEST_DRAWS = 200, 20
-_NUMBERS = 100_000_000  # in all draws of a ranking together; they take some seconds
+_NUMBERS = 100_000_000  # in all draws of all rankings together, but for the fewest draws
 _Z95 = 1.959963984540054
+_NAMES = ("log_loss", "brier", "calibration_error", "roc_auc", "pr_auc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +42,14 @@ class Bin:
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[Bin]:
-    """Returns 15 bins of equal width, from confidence 0 to 1.
+    """Returns 15 bins of equal width, from confidence 0 to 1, of the images that have any.
 
     Args:
         labels: int [n].
         probabilities: float [n, classes].
     """
+    finite = np.isfinite(probabilities).all(1)
+    labels, probabilities = labels[finite], probabilities[finite]
     confidence, right = _named(labels, probabilities)
     place = _bin_of(confidence)
     counts = np.bincount(place, minlength=_NUM_BINS)
@@ -83,6 +87,8 @@ def scores(
       areas under the curves of rates and of precision and recall (average precision); plain means
       over the classes that have images and do not have all. Chance: 0.5, and the classes' share.
 
+    All are NaN if a probability is not finite.
+
     Args:
         labels: int [n], at least 1.
         probabilities: float [n, classes].
@@ -90,48 +96,53 @@ def scores(
         seed: of the draws.
     """
     count, num_classes = probabilities.shape
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(_NAMES, Score(np.nan, np.nan, np.nan, count, np.nan))
     shares = np.bincount(labels, minlength=num_classes) / count
-    truth = np.eye(num_classes)[labels]
     confidence, right = _named(labels, probabilities)
-    place = _bin_of(confidence)
+    of_true, place = probabilities[np.arange(count), labels], _bin_of(confidence)
+    group = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
     draws = min(_MOST_DRAWS, max(_FEWEST_DRAWS, _NUMBERS // (count * num_classes)))
-    weights = _weights(count, groups, draws, seed)
-    ranked = [c for c in range(num_classes) if 0 < shares[c] < 1]
-    rankings = [_ranking(probabilities[:, c], labels == c, weights) for c in ranked]
-    nothing = np.full(draws + 1, np.nan)
-    mean = np.mean(rankings, axis=0) if rankings else (nothing, nothing)
+    rng = np.random.default_rng([*b"weights", seed])
+    weights = _weights(group, draws, rng)
+    roc, precision, share = _rankings(labels, probabilities, group, weights, rng)
+    square = np.einsum("ij,ij->i", probabilities, probabilities, dtype=np.float64)
+    entropy, miss = _entropy(shares), float((1 - shares[labels]).mean())
     found = {
-        "log_loss": (_mean(-np.log(_of_true(labels, probabilities)), weights), _entropy(shares)),
-        "brier": (
-            _mean(((probabilities - truth) ** 2).sum(1), weights),
-            float((1 - shares[labels]).mean()),
-        ),
+        "log_loss": (_mean(-np.log(np.maximum(of_true, 1e-12)), weights), entropy, np.inf),
+        "brier": (_mean(np.maximum(square - 2.0 * of_true + 1, 0), weights), miss, 2.0),
         "calibration_error": (
             _calibration_error(confidence, right, place, weights),
             _error_if_right(confidence, place, seed),
+            1.0,
         ),
-        "roc_auc": (mean[0], 0.5),
-        "pr_auc": (mean[1], float(shares[ranked].mean()) if ranked else 0.0),
     }
-    highest = {"log_loss": np.inf, "brier": 2.0}
-    return {
-        name: _score(values, highest.get(name, 1.0), count, chance)
-        for name, (values, chance) in found.items()
-    }
+    for values, chance, _ in found.values():
+        _add_prior(values, chance, int(group.max()) + 1, rng)
+    found |= {"roc_auc": (roc, 0.5, 1.0), "pr_auc": (precision, share, 1.0)}
+    return {name: _score(*found[name], count) for name in _NAMES}
 
 
-def _score(values: np.ndarray, highest: float, count: int, chance: float) -> Score:
+def _score(values: np.ndarray, chance: float, highest: float, count: int) -> Score:
     """Returns the score of a value and its draws, which stand after it: [1 + draws]."""
     value, half = float(values[0]), _Z95 * float(values[1:].std())
     return Score(value, max(0.0, value - half), min(highest, value + half), count, chance)
 
 
-def _weights(count: int, groups: np.ndarray | None, draws: int, seed: int) -> np.ndarray:
+def _add_prior(
+    values: np.ndarray, chance: float, num_groups: int, rng: np.random.Generator
+) -> None:
+    """Moves the draws of a value, which stand after it, as far to chance as one more group might.
+
+    Its share of a draw is that of one exponential weight among all of them.
+    """
+    values[1:] += (chance - values[1:]) * rng.beta(1, num_groups, len(values) - 1)
+
+
+def _weights(group: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
     """Returns weights of the images, [1 + draws, n]: first all 1, then those of each draw."""
-    numbers = np.arange(count) if groups is None else np.unique(groups, return_inverse=True)[1]
-    rng = np.random.default_rng([*b"weights", seed])
-    drawn = rng.standard_exponential((draws, int(numbers.max()) + 1))[:, numbers]
-    return np.concatenate([np.ones((1, count)), drawn])
+    drawn = rng.standard_exponential((draws, int(group.max()) + 1))[:, group]
+    return np.concatenate([np.ones((1, len(group))), drawn])
 
 
 def _named(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,10 +152,6 @@ def _named(labels: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, n
 
 def _bin_of(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(confidence * _NUM_BINS).astype(int) - 1, 0, _NUM_BINS - 1)
-
-
-def _of_true(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    return np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -175,6 +182,34 @@ def _error_if_right(confidence: np.ndarray, place: np.ndarray, seed: int) -> flo
             ]
         )
     )
+
+
+def _rankings(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    group: np.ndarray,
+    weights: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns both areas, [1 + draws] and means over the classes that rank, and their share.
+
+    The areas of a class are as sure as the fewer groups of its images and of the others are many.
+    """
+    found, shares = [], []
+    for c in range(probabilities.shape[1]):
+        positive = labels == c
+        share = float(positive.mean())
+        if 0 < share < 1:
+            areas = _ranking(probabilities[:, c], positive, weights)
+            fewest = min(len(np.unique(group[part])) for part in (positive, ~positive))
+            for values, chance in zip(areas, (0.5, share), strict=True):
+                _add_prior(values, chance, fewest, rng)
+            found.append(areas)
+            shares.append(share)
+    if not found:
+        return np.full(len(weights), np.nan), np.full(len(weights), np.nan), 0.0
+    roc, precision = np.mean(found, axis=0)
+    return roc, precision, float(np.mean(shares))
 
 
 def _ranking(

@@ -23,14 +23,14 @@ class Beside:
 
     Attributes:
         validation: of the images that chose the epoch; of two classes it chooses a threshold too.
-        trained: accuracy on unchanged images of the training split.
+        trained: confusion of unchanged images of the training split.
         num_compared: training images among which neighbours were looked for.
         near: neighbours of evaluated rows, the nearest first.
         normalized: whether the model has batch normalization.
     """
 
     validation: Table | None = None
-    trained: Score | None = None
+    trained: np.ndarray | None = None
     num_compared: int = 0
     near: Mapping[int, Sequence[neighbours.Neighbour]] = dataclasses.field(default_factory=dict)
     normalized: bool = False
@@ -51,22 +51,29 @@ def contents(
     """
     matrix, info = table.confusion, record_set.manifest
     trained_on = runs.num_trained_on(run, record_set, split)
-    known = chance.of(matrix)
+    known = chance.of(matrix, table.images)
+    of_labels = metrics.scores(matrix, table.images)
     of_probabilities = probabilities.scores(table.labels, table.probabilities, table.groups)
+    found = alarms.of(
+        run,
+        table,
+        known,
+        here=of_labels["balanced_accuracy"],
+        trained_on=trained_on,
+        trained=beside.trained,
+        normalized=beside.normalized,
+    )
     return {
         "split": split,
-        **_plain_scores(metrics.scores(matrix, table.images)),
+        **_plain_scores(of_labels),
         **_plain_scores(of_probabilities),
         "averages": _averages(matrix),
         "groups": table.images.num_groups,
         "chance": {**dataclasses.asdict(known), "majority": run.class_names[known.majority]},
         "verdict": _verdict(run, split, table, known) + _warning(run, record_set, split),
-        "alarms": [
-            dataclasses.asdict(each)
-            for each in alarms.of(run, table, trained_on=trained_on, normalized=beside.normalized)
-        ],
+        "alarms": [dataclasses.asdict(each) for each in found],
         "trained_on": trained_on,
-        "trained": dataclasses.asdict(beside.trained) if beside.trained else None,
+        "trained": _of_training(beside.trained),
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),
         "per_class": _per_class(run, table),
@@ -119,6 +126,8 @@ def _verdict(run: Run, split: str, table: Table, known: chance.Chance) -> str:
     where = "all folds" if split == folds.POOLED else split
     said = f"{run.model} gets {right:,} of {count:,} images of {where} right ({right / count:.1%})"
     named = np.flatnonzero(matrix.sum(0))
+    if known.verdict == chance.ONE_CLASS:
+        return f"{said}; all are {run.class_names[known.majority]}, so chance cannot be told"
     if len(named) == 1:
         return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
     if known.verdict == chance.SWAPPED:
@@ -134,7 +143,8 @@ def _verdict(run: Run, split: str, table: Table, known: chance.Chance) -> str:
 
 
 def _warning(run: Run, record_set: RecordSet, split: str) -> str:
-    if record_set.manifest.digest == run.records_digest and split == run.validation_split:
+    chose = split == run.validation_split and run.flags.get("monitor") != "epoch"
+    if chose and record_set.manifest.digest == run.records_digest:
         return " (this split chose the epoch that was kept)"
     return ""
 
@@ -144,6 +154,10 @@ def _plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, Any] | Non
         name: None if math.isnan(score.value) else dataclasses.asdict(score)
         for name, score in scores.items()
     }
+
+
+def _of_training(trained: np.ndarray | None) -> dict[str, Any] | None:
+    return None if trained is None else dataclasses.asdict(metrics.scores(trained)["accuracy"])
 
 
 def _averages(matrix: np.ndarray) -> dict[str, dict[str, float]]:
@@ -184,6 +198,8 @@ def _parts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def _threshold(validation: Table | None, table: Table) -> dict[str, Any] | None:
     if validation is None or table.probabilities.shape[1] != 2:
+        return None
+    if not all(np.isfinite(each.probabilities).all() for each in (validation, table)):
         return None
     return dataclasses.asdict(threshold.chosen(validation, table))
 

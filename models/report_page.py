@@ -1,9 +1,12 @@
 """`report.json` and one self-contained `report.html` of what a report says."""
 
 import base64
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from models import report, runs
 from records import charts, files, pages
@@ -25,6 +28,7 @@ _MORE = {
     "roc_auc": ("ROC-AUC", "each class against the rest, plain mean"),
     "pr_auc": ("PR-AUC", "average precision of each class, plain mean"),
 }
+_MOST_IN_A_TABLE = 60  # classes; of more the largest confusions are listed
 _CHARTS = (
     ("Loss", ("loss", "training"), ("val_loss", "validation")),
     ("Accuracy", ("accuracy", "training"), ("val_accuracy", "validation")),
@@ -49,7 +53,7 @@ def write(
         folder: for the files.
         augmented: path of a PNG of what the model was shown, if there is one.
     """
-    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(said, indent=1))
+    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(_plain(said), indent=1))
     path = os.path.join(folder, "report.html")
     page = pages.render(
         _TEMPLATE,
@@ -58,6 +62,8 @@ def write(
         flags=[runs.flag(name, value) for name, value in said["run"]["flags"].items()],
         cards=[(*_CARDS[name], said[name]) for name in _CARDS],
         more=[(*_MORE[name], said[name]) for name in _MORE if said[name]],
+        most_in_a_table=_MOST_IN_A_TABLE,
+        confusions=_confusions(said),
         mistakes=_pictured(said, record_set, split),
         reliability=charts.reliability_chart(said["reliability"]),
         charts=[_chart(said["run"]["history"], *spec) for spec in _CHARTS],
@@ -65,6 +71,29 @@ def write(
     )
     files.write_whole(path, page)
     return path
+
+
+def _confusions(said: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
+    """Returns true and predicted class, images and share of the row of the largest confusions."""
+    matrix, names = np.array(said["confusion"]), said["class_names"]
+    total = matrix.sum(1)
+    np.fill_diagonal(matrix, 0)
+    order = np.argsort(-matrix, axis=None, kind="stable")[:_MOST_IN_A_TABLE]
+    pairs = [divmod(int(place), len(names)) for place in order]
+    return [
+        (names[t], names[n], int(matrix[t, n]), matrix[t, n] / total[t])
+        for t, n in pairs
+        if matrix[t, n]
+    ]
+
+
+def _plain(value: Any) -> Any:
+    """Returns a value with None for what is no finite number, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _pictured(

@@ -202,7 +202,8 @@ def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
     if split == folds.POOLED:
         return 0
     try:
-        trained = records_of(run)
+        same = evaluated.manifest.digest == run.records_digest  # though they may lie elsewhere now
+        trained = evaluated if same else records_of(run)
         if trained.manifest.digest != run.records_digest:
             return None
         seen = {digest.tobytes() for digest in trained.index(run.train_split).source_sha256}

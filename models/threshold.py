@@ -45,7 +45,8 @@ def best(labels: np.ndarray, probability: np.ndarray) -> tuple[float, float]:
     missed, hit = below, positive.sum() - below
     rejected, false = cuts - below, len(labels) - cuts - (positive.sum() - below)
     scores = metrics.macro_f1_of(np.stack([[rejected, false], [missed, hit]]).transpose(2, 0, 1))
-    edges = np.concatenate([[0.0], ordered, [1.0]])
+    beyond = 1.0 if ordered[-1] < 1 else 1 + 1e-6  # from there on nothing is named
+    edges = np.concatenate([[0.0], ordered, [beyond]])
     values = (edges[cuts] + edges[cuts + 1]) / 2
     equal = np.flatnonzero(scores >= scores.max() - 1e-12)
     found = equal[np.abs(values[equal] - 0.5).argmin()]
@@ -72,7 +73,8 @@ def chosen(validation: Table, evaluated: Table) -> Threshold:
             f" both, such as {min(both)!r}"
         )
     value, score = best(validation.labels, validation.probabilities[:, 1])
-    named = (evaluated.probabilities[:, 1] >= value).astype(np.int64)
+    # In float64, where halfway between two float32 is not rounded to one of them.
+    named = (evaluated.probabilities[:, 1].astype(np.float64) >= value).astype(np.int64)
     matrix = metrics.confusion(evaluated.labels, named, 2)
     images = Images(evaluated.labels, named, evaluated.groups)
     scores = metrics.scores(matrix, images)

@@ -48,7 +48,7 @@ def class_tree(root: Path, counts: Mapping[str, int], size: int = 24) -> Path:
     for number, (name, count) in enumerate(counts.items()):
         for image in range(count):
             seed += 1
-            shade = pixels(seed, size) // 4 + 60 * number  # a class is told by its brightness
+            shade = pixels(seed, size) // 4 + 60 * number % 240  # a class is told by its brightness
             tree(root, {f"{name}/{image:03d}.png": encoded(shade.astype(np.uint8))})
     return root
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from models import alarms
+from models import alarms, chance, metrics
 from models.evaluation import Table
 from tests.models import made
 
@@ -25,12 +25,44 @@ RIGHT = [[30, 2, 1], [1, 40, 2], [2, 1, 50]]
 ONE_CLASS = [[0, 0, 30], [0, 0, 40], [0, 0, 50]]
 
 
-def found(matrix, run=GOOD, **more):
-    return {each.name: each for each in alarms.of(run, table(matrix), **{"trained_on": 0, **more})}
+def found(matrix, run=GOOD, evaluated=None, **more):
+    evaluated = evaluated or table(matrix)
+    counts = evaluated.confusion
+    here = metrics.scores(counts)["balanced_accuracy"]
+    known = chance.of(counts, evaluated.images)
+    told = alarms.of(run, evaluated, known, here=here, **{"trained_on": 0, **more})
+    return {each.name: each for each in told}
 
 
-def test_a_good_run_has_none():
-    assert found(RIGHT) == {}
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        RIGHT,
+        [[960, 0, 0], [0, 30, 0], [0, 0, 10]],  # most images are of one class
+        [[955, 5, 0], [8, 22, 0], [0, 0, 10]],
+        [[50, 0, 0], [0, 0, 0], [0, 0, 0]],  # all are
+    ],
+)
+def test_a_good_run_has_none(matrix):
+    assert found(matrix) == {}
+
+
+def test_other_shares_of_the_classes_are_no_gap():
+    trained = np.array([[70, 30, 0], [2, 98, 0], [0, 0, 100]])  # recalls as below
+    assert found([[630, 270, 0], [2, 98, 0], [0, 0, 100]], trained=trained) == {}
+
+
+def test_what_is_not_finite_is_named():
+    evaluated = table(RIGHT)
+    evaluated.probabilities[[3, 5]] = np.nan
+    assert "2 images have probabilities that are not finite" in (
+        found(RIGHT, evaluated=evaluated)["not_finite"].said
+    )
+
+
+def test_a_class_that_is_never_named_is_told_beside_swapped_ones():
+    told = found([[0, 60, 0], [60, 0, 0], [2, 2, 0]])
+    assert set(told) == {"swapped", "never_named"}
 
 
 def with_last(**values):
@@ -45,7 +77,13 @@ def with_last(**values):
         ([[1, 40, 0], [39, 2, 0], [0, 1, 50]], GOOD, {}, "swapped", "a is called b 40 times"),
         (RIGHT, GOOD, {"trained_on": 7}, "seen", "was trained on 7 of these images"),
         (RIGHT, GOOD, {"trained_on": None}, "seen", "the records of the training are gone"),
-        ([[25, 9, 9], [9, 25, 9], [9, 9, 25]], GOOD, {}, "gap", "was 0.900 in training"),
+        (
+            [[25, 9, 9], [9, 25, 9], [9, 9, 25]],
+            GOOD,
+            {"trained": np.diag([50, 50, 50])},
+            "gap",
+            "is 1.000 on unchanged images that were trained on and 0.581 here",
+        ),
         (RIGHT, with_last(skipped=3), {}, "skipped", "3 steps had no finite loss"),
         ([[30, 0, 0], [0, 30, 0], [4, 5, 0]], GOOD, {}, "never_named", "never predicted: c"),
     ],

@@ -24,10 +24,11 @@ def test_the_published_predictions_are_consistent_with_unrelated_ones():
         ([[50, 0], [0, 50]], chance.RELATED),
         ([[0, 7], [7, 0]], chance.WORSE),
         ([[0, 50], [50, 0]], chance.SWAPPED),
+        ([[97, 3], [0, 0]], chance.ONE_CLASS),
         ([[60, 0], [40, 0]], chance.UNRELATED),  # one class for all
         ([[31, 19], [19, 31]], chance.BARELY),
         ([[1, 0], [0, 1]], chance.UNRELATED),
-        ([[1]], chance.UNRELATED),
+        ([[1]], chance.ONE_CLASS),
     ],
 )
 def test_verdicts(matrix, verdict):
@@ -57,7 +58,8 @@ def test_ranges_are_what_guessing_shows():
         ([[60, 0], [40, 0]], []),  # one class for all is no swap
         ([[0, 60], [0, 60]], []),
         ([[0, 30, 0], [0, 200, 0], [0, 500, 0]], []),
-        ([[0, 60, 0], [0, 0, 70], [0, 0, 0]], [(0, 1), (1, 2)]),  # and a class that is not there
+        ([[0, 60, 0], [0, 0, 70], [80, 0, 0]], [(0, 1), (1, 2), (2, 0)]),
+        ([[0, 0, 0], [60, 0, 0], [30, 0, 0]], []),  # all called a class that is not there
         ([[0, 60, 0, 0], [60, 0, 0, 0], [0, 0, 0, 60], [0, 0, 0, 60]], [(0, 1), (1, 0)]),
     ],
 )

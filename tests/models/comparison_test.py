@@ -93,9 +93,21 @@ def test_eight_models_of_chance_are_called_so(tmp_path):
     found = planted(tmp_path, dict.fromkeys("abcdefgh", 1 / 3))
     compared = comparison.compare(found, "test")
     assert set(verdicts(compared).values()) == {"within noise"}
-    assert "no run's predictions have to do with the labels" in compared.notes[-1]
+    assert "no run is better than chance" in compared.notes[-1]
     with_one = comparison.compare([*found, *planted(tmp_path, {"z": 0.6})], "test")
-    assert "labels" not in with_one.notes[-1]
+    assert "chance" not in "".join(with_one.notes)
+    with_none = comparison.compare([*found, *planted(tmp_path, {"z": 0.0})], "test")
+    assert "may be swapped" in with_none.notes[-1]
+
+
+def test_runs_of_other_seeds_are_paired_in_order_and_not_left_out(tmp_path):
+    x, y = planted(tmp_path, {"x": 0.6, "y": 0.95}, seeds=4)
+    moved = tmp_path / "y/seed-9"
+    os.rename(y.folders[1], moved)
+    y = comparison.Variation("y", (y.folders[0], str(moved), y.folders[2]), "test")
+    compared = comparison.compare([x, y], "test")
+    assert compared.lines[1].difference.pairs == 3 and verdicts(compared) == {"y": "better"}
+    assert any("as many as both sides have, 3 to 4" in note for note in compared.notes)
 
 
 def test_means_and_intervals_are_those_of_the_runs(tmp_path):

@@ -123,12 +123,12 @@ def test_a_thousand_classes_take_bounded_memory():
     np.testing.assert_allclose(piece.sum(2), 5)
 
 
-def test_chance_of_f1_depends_on_the_prior():
-    # Two thirds positives, 66.2 % predicted positive, unrelated: F1 of that class is 0.664.
-    expected = metrics.if_unrelated(np.array([[0, 5400], [7150, 3650]]))
-    np.testing.assert_allclose(metrics.per_class(expected)["recall"].sum(), 1.0)
-    unrelated = np.array([[1825.2, 3574.8], [3650.4, 7149.6]])
-    np.testing.assert_allclose(metrics.per_class(unrelated)["f1"][1], 0.6644, atol=1e-4)
+@pytest.mark.parametrize("matrix", [[[0, 5400], [5475, 5325]], [[5400, 0], [75, 10725]]])
+def test_chance_of_f1_depends_on_how_often_a_class_is_there_and_is_named(matrix):
+    expected = metrics.if_unrelated(np.array(matrix))  # 2/3 are positive, 66.2 % called so
+    share, named = 10800 / 16200, 10725 / 16200
+    wanted = 2 * share * named / (share + named)
+    np.testing.assert_allclose(metrics.per_class(expected)["f1"][1], wanted, rtol=1e-12)
 
 
 def test_log_loss_is_finite_even_for_certain_mistakes():
@@ -166,8 +166,22 @@ def _people(rng, num_groups, size=7):
     return metrics.Images(labels, predicted, np.repeat(np.arange(num_groups), size))
 
 
+def _confusion(images):
+    return metrics.confusion(images.labels, images.predicted, 4)  # the last never occurs
+
+
 def _scores(of, images=None):
-    return metrics.scores(metrics.confusion(of.labels, of.predicted, 3), images)
+    return metrics.scores(_confusion(of), images)
+
+
+@pytest.mark.parametrize("size", [7, 50])
+def test_answers_of_a_group_are_one_answer(size):
+    rng, zs = np.random.default_rng(0), []
+    for _ in range(300):
+        labels, predicted = (np.repeat(rng.integers(0, 2, 12), size) for _ in range(2))
+        images = metrics.Images(labels, predicted, np.repeat(np.arange(12), size))
+        zs.append(metrics.chance_z(metrics.confusion(labels, predicted, 2), images))
+    assert np.mean(np.abs(zs) > 1.96) < 0.08 and np.mean(np.abs(zs) > 3) < 0.01
 
 
 def test_intervals_of_grouped_images_cover_the_truth_as_often_as_they_say():
@@ -201,11 +215,25 @@ def test_a_perfect_test_of_few_people_is_not_that_of_many_images():
     assert single.low > 0.98
 
 
+@pytest.mark.parametrize("size", [1, 5])
+def test_intervals_of_classes_cover_the_truth_as_often_as_they_say(size):
+    rng = np.random.default_rng(0)
+    truth = metrics.per_class(_confusion(_people(rng, 40_000, size)))
+    covered = dict.fromkeys(("precision", "recall", "f1"), 0)
+    for _ in range(60):
+        images = _people(rng, 60, size)
+        found = metrics.class_intervals(_confusion(images), images)
+        for name in covered:
+            low, high = found[name][:3].T
+            covered[name] += int(((low <= truth[name][:3]) & (truth[name][:3] <= high)).sum())
+    assert all(count / 180 > 0.9 for count in covered.values()), covered
+
+
 @pytest.mark.parametrize("size", [1, 4])
 def test_intervals_of_classes_hold_their_values(size):
     rng = np.random.default_rng(0)
     images = _people(rng, 40, size)
-    matrix = metrics.confusion(images.labels, images.predicted, 4)  # the last never occurs
+    matrix = _confusion(images)
     ratios, found = metrics.per_class(matrix), metrics.class_intervals(matrix, images)
     for name, interval in found.items():
         assert (interval[:3, 0] < ratios[name][:3]).all(), name

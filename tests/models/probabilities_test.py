@@ -88,3 +88,18 @@ def test_odd_tables_have_scores(labels, values):
     found = probabilities.scores(np.array(labels), np.array(values))
     assert np.isfinite(found["log_loss"].value)
     assert np.isnan(found["roc_auc"].value) == (len(set(labels)) == 1)
+
+
+@pytest.mark.parametrize("num_groups", [1, 2, 10])
+def test_a_test_without_mistakes_is_not_certain(num_groups):
+    labels = np.arange(40) % 2
+    sure = np.where(np.eye(2)[labels] == 1, 0.99, 0.01)
+    for each in probabilities.scores(labels, sure, np.arange(40) % num_groups).values():
+        assert each.low < each.high and each.low <= each.value <= each.high
+    assert probabilities.scores(labels, sure)["roc_auc"].low < 0.99
+
+
+def test_what_is_not_finite_has_no_score():
+    labels, values = np.array([0, 1, 1]), np.array([[0.9, 0.1], [np.nan, np.nan], [0.2, 0.8]])
+    assert all(np.isnan(each.value) for each in probabilities.scores(labels, values).values())
+    assert sum(each.count for each in probabilities.reliability(labels, values)) == 2

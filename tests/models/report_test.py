@@ -81,6 +81,8 @@ def test_images_that_were_trained_on_are_said(records):
     assert said["trained_on"] == 0 and "seen" not in _alarms(said)
     said = report.contents(dataclasses.replace(run, train_split="test"), records, "test", table)
     assert said["trained_on"] == 14 and "trained on 14 of these" in _alarms(said)["seen"]
+    moved = report.contents(dataclasses.replace(run, records="/gone"), records, "test", table)
+    assert moved["trained_on"] == 0
     gone = dataclasses.replace(run, records_digest="another")
     assert "may have been" in _alarms(report.contents(gone, records, "test", table))["seen"]
 
@@ -90,6 +92,31 @@ def test_a_collapsed_model_is_called_so(records):
     always = dataclasses.replace(table, probabilities=np.tile([[0.9, 0.1]], (14, 1)))
     verdict = report.contents(made.run(records), records, "test", always)["verdict"]
     assert "it calls every image 마스크 <b>, a collapse to one class" in verdict
+
+
+def test_a_page_of_many_classes_lists_the_largest_confusions(tmp_path):
+    many = fakes.built(tmp_path / "set", {f"{number:02d}": 8 for number in range(62)}, size=8)
+    index = many.index("test")
+    predicted = np.where(index.label < 2, index.label + 1, index.label)
+    table = evaluation.table(many, "test", np.eye(62, dtype=np.float32)[predicted])
+    said = report.contents(made.run(many), many, "test", table)
+    page = report_page.write(said, many, "test", str(tmp_path))
+    with open(page, encoding="utf-8") as file:
+        text = file.read()
+    assert "largest confusions" in text and 'class="confusion"' not in text
+    for of, called in (("00", "01"), ("01", "02")):
+        assert f'<tr><td>{of}</td><td class="words">{called}</td>' in text
+
+
+def test_what_is_not_finite_is_no_number_in_json(records, tmp_path):
+    table = table_of(records)
+    table.probabilities[3] = np.nan
+    history = ({**made.run().history[0], "val_loss": np.nan}, made.run().history[1])
+    run = made.run(records, history=history)
+    report_page.write(report.contents(run, records, "test", table), records, "test", str(tmp_path))
+    text = (tmp_path / "report.json").read_text("utf-8")
+    assert "NaN" not in text and json.loads(text)["log_loss"] is None
+    assert "<h1>" in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_the_three_lines_name_their_average(records):

@@ -55,6 +55,16 @@ def test_it_is_chosen_on_other_images_than_it_is_used_on():
     assert found.scores["macro_f1"].low > plain["macro_f1"].high
 
 
+@pytest.mark.parametrize(
+    ("label", "probability", "named"), [(0, 1.0, 0), (1, 0.0, 1), (0, 0.0, 0), (1, 1.0, 1)]
+)
+def test_what_is_certain_can_be_wrong(label, probability, named):
+    chosen = threshold.chosen(
+        table([label], [probability], "v"), table([label], [probability], "t")
+    )
+    assert np.array(chosen.confusion)[label, named] == 1
+
+
 def test_images_in_both_are_refused():
     with pytest.raises(ValueError, match=r"3 stand in both, such as '0'"):
         threshold.chosen(table([0, 1, 0], [0.1, 0.9, 0.2]), table([0, 1, 0], [0.1, 0.9, 0.2]))

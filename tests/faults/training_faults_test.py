@@ -125,22 +125,23 @@ def losses(run_dir):
     return np.array([table["loss"], table["val_loss"]])
 
 
-def test_two_workers_are_two_replicas_and_one_that_is_killed_comes_back(records, tmp_path):
+def test_two_workers_are_two_replicas_and_those_that_are_killed_come_back(records, tmp_path):
     calm, killed, mirrored = tmp_path / "calm", tmp_path / "killed", tmp_path / "mirrored"
     start = workers(records, calm, tmp_path)
     ended([start(0), start(1)])
     sgd = ("--optimizer=sgd", "--learning_rate=0.01", "--cpu_devices=2")
     finished(started(records, mirrored, *sgd))
     np.testing.assert_allclose(losses(calm), losses(mirrored), rtol=2e-3)
+    start = workers(records, killed, tmp_path)
+    processes = [start(0), start(1)]
     for victim in (1, 0):
-        run_dir = killed / str(victim)
-        start = workers(records, run_dir, tmp_path)
-        processes = [start(0), start(1)]
-        wait_for(lambda run_dir=run_dir: len(saved(run_dir)) >= 2, processes[0])
+        before = set(saved(killed))
+        wait_for(lambda before=before: len(set(saved(killed)) - before) >= 2, processes[0])
+        assert processes[victim].poll() is None
         processes[victim].kill()
         processes[victim].wait()
         processes[victim] = start(victim)
-        ended(processes)
-        assert_same(calm, run_dir)
+    ended(processes)
+    assert_same(calm, killed)
     said = (tmp_path / "worker0").read_text() + (tmp_path / "worker1").read_text()
     assert "another worker was lost" in said and "going on from step" in said

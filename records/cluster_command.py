@@ -27,8 +27,12 @@ from records import (
 )
 from records.cluster_rows import Group, Rows, grouped, groups_of, rows_of
 
-_CLASSES = next(flag for flag in source_flags.FLAGS if flag.name == "classes")
+_CLASSES, _CSV_ENCODING = (
+    next(flag for flag in source_flags.FLAGS if flag.name == name)
+    for name in ("classes", "csv_encoding")
+)
 flags.declare_key_flag("classes")
+flags.declare_key_flag("csv_encoding")
 _WITHIN = flags.DEFINE_enum(
     "within", "class", ("class", "all"), "cluster: each class for itself, or all images at once."
 )
@@ -74,9 +78,9 @@ _ABLATION = flags.DEFINE_bool(
 
 FLAGS = (
     *(_WITHIN, _CLASSES, _NUM_CLUSTERS, _COLOUR_SPACE, _LINKAGE, _SCALING, _FEATURES, _STRAY),
-    *(_SEED, _TAGS, _TAG_COLUMN, _STRAY_TAGS, _IGNORE_TAGS, _ABLATION),
+    *(_SEED, _TAGS, _TAG_COLUMN, _CSV_ENCODING, _STRAY_TAGS, _IGNORE_TAGS, _ABLATION),
 )
-_OF_TAGS = (_TAG_COLUMN, _STRAY_TAGS, _IGNORE_TAGS, _ABLATION)
+_OF_TAGS = (_TAG_COLUMN, _CSV_ENCODING, _STRAY_TAGS, _IGNORE_TAGS, _ABLATION)
 
 
 def run(opened: record_set.RecordSet, split: str | None, output: str) -> int:
@@ -159,7 +163,7 @@ def _given_tags() -> dict[str, str] | None:
         return None
     found: dict[str, str] = {}
     try:
-        for line, row in labels.csv_rows(_TAGS.value, "", ()):
+        for line, row in labels.csv_rows(_TAGS.value, _CSV_ENCODING.value, ()):
             for column in ("path", _TAG_COLUMN.value):
                 if column not in row:
                     have = ", ".join(map(repr, row))
@@ -305,8 +309,8 @@ def _print_unlisted(said: Mapping[str, Any]) -> None:
     names, parts = (said["unlisted"][what] for what in ("not_utf8", "part_of_file"))
     if names:
         print(f"{len(names):,} have names that are not UTF-8, which no list can hold; add")
-        for key in names:
-            print(f"  {shlex.quote('--exclude=' + cluster_report.pattern(key))}")
+        for name in names:
+            print(f"  {cluster_report.exclude_flag(name)}")
     if parts:
         print(
             f"{len(parts):,} are parts of files that hold other images, which would go with them;"

@@ -1,6 +1,7 @@
 """What clustering found, as files: CSVs to work with, a page to look at, JSON to compute with."""
 
 import csv
+import glob
 import io
 import os
 from collections import Counter
@@ -109,8 +110,8 @@ def exclusions(
 ) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
     """Returns (path, reason) of the files to leave out, and the keys that no such line can name.
 
-    A build reads its list as UTF-8, and leaves out whole files: `not_utf8` are names that no UTF-8
-    holds, `part_of_file` images cut from a file that holds others, which are to be kept.
+    A build reads its list as UTF-8, and leaves out whole files: `not_utf8` are files with names that
+    no UTF-8 holds, `part_of_file` images cut from a file that holds others, which are to be kept.
     """
     stray = {
         rows.keys[at]: f"stray {_tag(bool(is_photo))} in {group.name}"
@@ -124,13 +125,12 @@ def exclusions(
     listed: dict[str, str] = {}
     kept = {path for key, path in files_of.items() if key not in stray}
     for key, reason in sorted(stray.items()):
-        if not _is_utf8(key):
-            unlisted["not_utf8"].append(key)
-        elif files_of[key] in kept:
+        if files_of[key] in kept:
             unlisted["part_of_file"].append(key)
         else:
             listed[files_of[key]] = reason
-    return list(listed.items()), unlisted
+    unlisted["not_utf8"] = [path for path in listed if not _is_utf8(path)]
+    return [(path, reason) for path, reason in listed.items() if _is_utf8(path)], unlisted
 
 
 def _files(rows: Rows) -> dict[str, str]:
@@ -147,16 +147,18 @@ def _is_utf8(text: str) -> bool:
     return text.isascii() or text.encode("utf-8", "replace").decode() == text
 
 
-def pattern(key: str) -> str:
-    """Returns a shell pattern that matches a key, with `?` for what is not UTF-8 or unprintable."""
-    return "".join(
-        "?"
-        if not (char.isprintable() and _is_utf8(char))
-        else f"[{char}]"
-        if char in "*?["
-        else char
-        for char in key
+def exclude_flag(path: str) -> str:
+    """Returns `--exclude` for just this file, as a word for bash: its bytes, none of them special.
+
+    What is not printable, or no UTF-8, stands there as `\\xb0`.
+    """
+    pattern = "".join(
+        char
+        if char.isprintable() and char not in "\\'"
+        else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+        for char in glob.escape(path)
     )
+    return f"$'--exclude={pattern}'"
 
 
 def clusters_csv(rows: Rows, features: Features, groups: Sequence[Group]) -> bytes:

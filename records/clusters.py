@@ -46,6 +46,8 @@ class ClusterOptions:
             raise ValueError(f"num_clusters must lie in 2..100, got {self.num_clusters}")
         if self.most_rows < self.least_rows:
             raise ValueError(f"most_rows must be at least {self.least_rows}, got {self.most_rows}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be at least 0, got {self.seed}")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")

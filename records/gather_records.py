@@ -12,6 +12,7 @@ from records.columns import Strings
 from records.record_set import RecordSet
 
 _ROWS = 2048  # of a task
+_BATCH = 256  # images measured together at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +66,7 @@ def _gathered(
 ) -> gathering.Gathered:
     info, indexes = opened.manifest, [opened.index(name) for name in splits]
     lengths = [len(index) for index in indexes]
+    is_whole = set(splits) == set(info.splits)
     unordered = Strings.of(key for index in indexes for key in index.keys)
     keys, order = gathering.by_key(unordered)
     split = np.repeat(np.arange(len(splits)), lengths)[order]
@@ -91,10 +93,12 @@ def _gathered(
         headers=None,
         class_names=info.class_names,
         split_names=tuple(splits),
+        given_splits=isinstance(info.settings.get("splits", {}).get("given"), list),
+        only_split="" if is_whole else ", ".join(splits),
         domains=info.domains,
         image_size=info.image_size,
-        rejects=_rejects_of(opened),
-        notes=info.notes,
+        rejects=_rejects_of(opened) if is_whole else (),
+        notes=info.notes if is_whole else {},
         warnings=(),
         pixels=lambda at: opened.pixels(splits[split[at]], int(row[at])),
     )
@@ -111,7 +115,8 @@ def _rejects_of(opened: RecordSet) -> tuple[writer.Reject, ...]:
 def measure_rows(task: _Rows, advance: workers.Advance) -> tuple[np.ndarray, np.ndarray]:
     """Returns looks and fingerprints of the rows of a task."""
     measured = []
-    for batch in task.records.pixel_batches(task.split):
+    size = gathering.batch_size(task.records.manifest.image_size, _BATCH)
+    for batch in task.records.pixel_batches(task.split, size):
         measured.append(gathering.measure(batch))
         advance(len(batch), 0)
     return np.concatenate([m[0] for m in measured]), np.concatenate([m[1] for m in measured])

@@ -12,7 +12,7 @@ from records import gathering, images, leaks, plan, spool, trees, workers, write
 from records.columns import raw, text
 from records.sources import Listing
 
-_STEP = 32  # images measured together, and between two moves of the bar
+_STEP = 32  # images measured together, and between two moves of the bar, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def measure_files(task: spool.Task, advance: workers.Advance) -> _Measured:
     rejects: list[tuple[int, str, str]] = []
     notes: list[str] = []
     measured, pixels = [gathering.measure(_stacked([]))], []
-    said = 0
+    step, said = gathering.batch_size(task.policy.size, _STEP), 0
     for position, (data, found) in enumerate(spool.read_each(task)):
         if data is not None:
             sha256[position] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
@@ -98,15 +98,15 @@ def measure_files(task: spool.Task, advance: workers.Advance) -> _Measured:
             rejects.append((position, found.reason, str(found)))
         else:
             usable.append(position)
-            headers.append(images.header(data or b"", task.policy, spool.box(task, position)))
+            headers.append(_header(data or b"", task.policy, spool.box(task, position)))
             notes += found.notes
             pixels.append(found.pixels)
-        if position % _STEP == _STEP - 1:
+        if position % step == step - 1:
             measured, pixels = [*measured, gathering.measure(_stacked(pixels))], []
-            advance(_STEP, len(rejects) - said)
+            advance(step, len(rejects) - said)
             said = len(rejects)
     measured.append(gathering.measure(_stacked(pixels)))
-    advance(len(task.keys) % _STEP, len(rejects) - said)
+    advance(len(task.keys) % step, len(rejects) - said)
     return _Measured(
         sha256=sha256,
         usable=np.array(usable, np.int64),
@@ -116,6 +116,19 @@ def measure_files(task: spool.Task, advance: workers.Advance) -> _Measured:
         rejects=tuple(rejects),
         notes=tuple(notes),
     )
+
+
+def _header(data: bytes, policy: images.ImagePolicy, box: images.Box | None) -> images.Header:
+    """Returns what a file that can be read says of itself."""
+    try:
+        return images.header(data, policy, box)
+    except images.ImageError:
+        if box is None:
+            raise
+    # It says only after its pixels that it lies on its side, and the box is one of it upright.
+    left, top, right, bottom = box
+    lying = images.header(data, policy, (top, left, bottom, right))
+    return dataclasses.replace(lying, width=lying.height, height=lying.width)
 
 
 def _stacked(pixels: Sequence[np.ndarray]) -> np.ndarray:
@@ -166,6 +179,8 @@ def _gathered(
         headers=_headers([header for part in parts for header in part.headers], order),
         class_names=listing.class_names,
         split_names=listing.split_names if given_splits else (),
+        given_splits=given_splits,
+        only_split="",
         domains=listing.domains,
         image_size=policy.size,
         rejects=_rejects(listing, rejects),

@@ -13,6 +13,8 @@ import threadpoolctl
 from records import leaks, looks, near_duplicates, workers, writer
 from records.columns import Strings, text
 
+_BATCH_BYTES = 8 << 20  # of pixels that are measured together: 64 MiB as float64
+
 
 class GatheringError(RuntimeError):
     """There is no image that could be measured, or one cannot be read a second time."""
@@ -48,10 +50,13 @@ class Gathered:
         headers: None of a record set, which does not know its files.
         class_names: in label order.
         split_names: in order; empty where nothing is split.
+        given_splits: whether the source says the split of each image, or said it to the build.
+        only_split: the one split that was taken of several; empty where all were.
         domains: names.
         image_size: height and width of the measured pixels.
-        rejects: files that are left out, each with its reason.
-        notes: what was done to images, with how many.
+        rejects: files that are left out, each with its reason; none of `only_split`, as their
+            splits are not known.
+        notes: what was done to images, with how many; likewise.
         warnings: what looks unintended, a sentence each.
         pixels: gives the pixels of a row, uint8 [size, size, 3].
     """
@@ -66,6 +71,8 @@ class Gathered:
     headers: Headers | None
     class_names: tuple[str, ...]
     split_names: tuple[str, ...]
+    given_splits: bool
+    only_split: str
     domains: tuple[str, ...]
     image_size: int
     rejects: tuple[writer.Reject, ...]
@@ -97,6 +104,11 @@ class Gathered:
             name: np.bincount(self.columns.label[self.columns.split == at], minlength=num_classes)
             for at, name in enumerate(self.split_names)
         }
+
+
+def batch_size(image_size: int, most: int) -> int:
+    """Returns how many images a worker measures together, at least 1 and at most `most`."""
+    return max(1, min(most, _BATCH_BYTES // (image_size**2 * 3)))
 
 
 def measure(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

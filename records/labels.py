@@ -477,7 +477,8 @@ def csv_rows(
                 yield reader.line_num, dict(zip(header, row, strict=True))
     except (UnicodeError, LookupError) as error:
         raise SourceError(
-            f"{path} is not {encoding} text ({error}); name its encoding with --csv_encoding"
+            f"{path} is not {encoding} text ({error}); save it as UTF-8 or, of --labels or --tags,"
+            " name the encoding with --csv_encoding"
         ) from None
     except csv.Error as error:
         raise SourceError(f"{path}, line {reader.line_num}: {error}") from None

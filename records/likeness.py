@@ -1,4 +1,4 @@
-"""Which images are equal or look the same: every kind of pair of `leaks`, and plain copies."""
+"""Which images are equal or look the same: every kind of `leaks`, and plain copies."""
 
 import numpy as np
 import threadpoolctl
@@ -6,7 +6,7 @@ import threadpoolctl
 from records import leaks, near_duplicates
 
 COPIES = "equal"  # images whose like stands before them
-LOOKALIKES = "near"  # images tied to one before them by near duplicates that are not equal
+LOOKALIKES = "near"  # images that are no copies, tied to one before them by near duplicates
 KINDS = (*leaks.KINDS, COPIES, LOOKALIKES)
 
 
@@ -15,8 +15,9 @@ def pairs(
 ) -> dict[str, np.ndarray]:
     """Returns for each kind the pairs of rows, int64 [m, 2]: a row and, second, one like it.
 
-    Each row stands second at most once in a kind, so that no set has more pairs than images,
-    however many of them look the same. Of `COPIES` and `LOOKALIKES` the first row is the first of
+    Each row that is concerned stands second exactly once in a kind, so that a kind has as many
+    pairs as images. Of the kinds of `leaks` both images of a pair are concerned, and the near ones
+    leave out what is named as equal. Of `COPIES` and `LOOKALIKES` the first row is the first of
     all that are tied together.
 
     Args:
@@ -27,20 +28,18 @@ def pairs(
     Raises:
         ValueError: if the distance is out of range.
     """
-    found = {kind: _once(two) for kind, two in leaks.equal_pairs(columns)}
-    found[COPIES] = _copies(columns.content)
-    num_rows = len(prints)
-    firsts = {kind: np.full(num_rows, num_rows) for kind in leaks.KINDS if kind not in found}
-    root = np.arange(num_rows)
+    rows, first = np.arange(len(prints)), _first_equal(columns.content)
+    found = {kind: _both_ends(two, len(rows)) for kind, two in leaks.equal_pairs(columns)}
     # Where others use the cores too, the threads of BLAS wait for each other: 17 s instead of 4 for
     # 129,600 images.
     with threadpoolctl.threadpool_limits(1, "blas"):
-        for near in near_duplicates.batches(prints, distance, columns.kinds):
-            root = near_duplicates.joined(root, near[columns.differ("content", near)])
-            for kind, two in leaks.near_kinds(columns, near):
-                np.minimum.at(firsts[kind], two[:, 1], two[:, 0])
-    found |= {kind: _pairs(first, first < num_rows) for kind, first in firsts.items()}
-    found[LOOKALIKES] = _pairs(root, root != np.arange(num_rows))
+        root = _roots(first, prints, distance)
+        for name, kinds in (("across_splits", columns.split), ("labels_differ", columns.label)):
+            near = _near(prints, kinds, root, distance)
+            is_named = np.isin(near[:, 1], found[f"equal_{name}"][:, 1])
+            found[f"near_{name}"] = near[~is_named]
+    found[COPIES] = _pairs(first, first != rows)
+    found[LOOKALIKES] = _pairs(root, (first == rows) & (root != rows))
     return {kind: found[kind] for kind in KINDS}
 
 
@@ -49,19 +48,38 @@ def num_sets(two: np.ndarray) -> int:
     return len(np.unique(two[:, 0]))
 
 
-def _pairs(first: np.ndarray, has_one: np.ndarray) -> np.ndarray:
+def _pairs(other: np.ndarray, has_one: np.ndarray) -> np.ndarray:
     rows = np.flatnonzero(has_one)
-    return np.stack([first[rows], rows], axis=1)
+    return np.stack([other[rows], rows], axis=1)
 
 
-def _once(two: np.ndarray) -> np.ndarray:
-    """Returns pairs ordered so that each row stands second once."""
-    ordered = np.sort(two, axis=1)
-    _, at = np.unique(ordered[:, 1], return_index=True)
-    return ordered[at]
+def _both_ends(two: np.ndarray, num_rows: int) -> np.ndarray:
+    """Returns each row that stands in a pair with the first that it is paired with."""
+    other = np.full(num_rows, num_rows)
+    np.minimum.at(other, two, two[:, ::-1])
+    return _pairs(other, other < num_rows)
 
 
-def _copies(content: np.ndarray) -> np.ndarray:
+def _first_equal(content: np.ndarray) -> np.ndarray:
+    """Returns for each row the first with the same content, int64 [n]."""
     whole = np.ascontiguousarray(content).view(f"V{content.shape[1]}").ravel()
     _, first, place = np.unique(whole, return_index=True, return_inverse=True)
-    return _pairs(first[place], first[place] != np.arange(len(whole)))
+    return first[place]
+
+
+def _roots(first: np.ndarray, prints: np.ndarray, distance: float) -> np.ndarray:
+    """Returns for each row the first that it is tied to, by near duplicates or as a copy."""
+    rows = np.flatnonzero(first == np.arange(len(first)))
+    root = np.empty_like(first)
+    root[rows] = rows[near_duplicates.groups(prints[rows], distance)]
+    return root[first]
+
+
+def _near(prints: np.ndarray, kinds: np.ndarray, root: np.ndarray, distance: float) -> np.ndarray:
+    """Returns each row that has a near one of another kind, with one such."""
+    is_mixed = np.zeros(len(root), bool)  # all others have nothing to find among those tied to them
+    is_mixed[root[kinds != kinds[root]]] = True
+    rows = np.flatnonzero(is_mixed[root])
+    other = near_duplicates.of_other_kind(prints[rows], kinds[rows], distance)
+    has_one = other >= 0
+    return np.stack([rows[other[has_one]], rows[has_one]], axis=1)

@@ -30,6 +30,7 @@ _LEAST_CONTRAST = 4.0
 _MOST_BRIGHTNESS, _MOST_TINT = 32, 12  # difference of the mean luma and of each mean chroma
 _MOST_CONTRAST_RATIO = 1.4
 
+_STRIP_BYTES = 8 << 20  # of pixels that are summed at a time: 64 MiB as float64
 _DIMENSIONS = 32
 _PCA_ROWS = 20_000
 _ROWS, _COLUMNS = 512, 2048  # of a block of products: 4 MiB
@@ -68,9 +69,7 @@ def batches(
         ValueError: if the distance is out of range or the fingerprints have another shape.
     """
     marks = _checked(prints, distance)
-    if kinds is not None:
-        marks = np.hstack([prints, np.ascontiguousarray(kinds)[:, None].view(np.uint8)])
-    firsts, equal = _equal_pairs(marks)
+    firsts, equal = _equal_pairs(marks if kinds is None else _of_kinds(marks, kinds))
     yield equal
     vectors = _Vectors(prints[firsts])
     for candidates in _candidates(vectors, distance):
@@ -112,6 +111,43 @@ def groups(prints: np.ndarray, distance: float = DISTANCE) -> np.ndarray:
     return root
 
 
+def of_other_kind(prints: np.ndarray, kinds: np.ndarray, distance: float = DISTANCE) -> np.ndarray:
+    """Returns int64 [n]: for each row one near it of another kind, -1 where there is none.
+
+    A row that has one is not looked at any more, so here too many that look the same take no longer
+    than others; which of several a row has is open.
+
+    Args:
+        prints: uint8 [n, FINGERPRINT_BYTES].
+        kinds: int [n].
+        distance: the largest that is near, at least 0 and below 1.
+
+    Raises:
+        ValueError: as `batches`.
+    """
+    firsts, equal = _equal_pairs(_of_kinds(_checked(prints, distance), kinds))
+    num_rows = len(prints)
+    other = np.full(num_rows, num_rows)  # as long as none is found
+    vectors = _Vectors(prints[firsts])
+
+    def are_done(rows: np.ndarray) -> bool:
+        return not np.ptp(kinds[firsts[rows]]) or bool((other[firsts[rows]] < num_rows).all())
+
+    for candidates in _candidates(vectors, distance, are_done):
+        left, right = firsts[candidates].T
+        is_open = np.maximum(other[left], other[right]) == num_rows
+        candidates = candidates[is_open & (kinds[left] != kinds[right])]
+        near = firsts[candidates[_confirmed(vectors, candidates, distance)]]
+        np.minimum.at(other, near, near[:, ::-1])
+    other = other[joined(np.arange(num_rows), equal)]  # rows of one fingerprint and kind are alike
+    return np.where(other < num_rows, other, -1)
+
+
+def _of_kinds(prints: np.ndarray, kinds: np.ndarray) -> np.ndarray:
+    """Returns the fingerprints with the kinds behind them, uint8 [n, bytes]."""
+    return np.hstack([prints, np.ascontiguousarray(kinds, np.int64)[:, None].view(np.uint8)])
+
+
 def _checked(prints: np.ndarray, distance: float) -> np.ndarray:
     if not 0 <= distance < 1:
         raise ValueError(f"distance must be at least 0 and below 1, got {distance}")
@@ -127,7 +163,12 @@ def _cells(images: np.ndarray) -> np.ndarray:
     """Returns the fingerprints of some images, in whole numbers that float64 holds exactly."""
     size = images.shape[1]
     overlap = _overlap(size, _LUMA_EDGE)
-    lines = np.matmul(overlap, images.reshape(len(images), size, size * 3).astype(np.float64))
+    rows = images.reshape(len(images), size, size * 3)
+    step = max(1, _STRIP_BYTES // rows[:, 0].nbytes)
+    lines = np.zeros((len(images), _LUMA_EDGE, size * 3))
+    for at in range(0, size, step):
+        strip = slice(at, at + step)
+        lines += overlap[:, strip] @ rows[:, strip].astype(np.float64)
     lines = np.moveaxis(lines.reshape(-1, _LUMA_EDGE, size, 3), 2, 3)  # [n, 16, 3, size]
     rgb = np.moveaxis(lines @ overlap.T, 2, 3).astype(np.int64)  # [n, 16, 16, 3]
     step = _LUMA_EDGE // _CHROMA_EDGE

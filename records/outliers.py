@@ -13,7 +13,7 @@ LEAST_IMAGES = 10  # of a class that is judged, or whose images are: fewer have 
 MIXED = 0.1  # share of a class: so many images far off are no outliers, the class has two kinds
 
 _TO_SIGMA = 1.4826  # MAD to the standard deviation of a normal distribution
-_FAR, _FAR_OF_FEW = 5.0, 100.0
+_FAR, _FAR_BY_DECADE, _FAR_OF_FEW = 4.2, 0.4, 100.0
 _LEAST_SPREAD = 2.0  # grey levels: where all are nearly equal, smaller differences are not seen
 _MOST_ALIKE = 0.85  # share of pairs
 _SURE = 4.5  # standard deviations of that share if the classes were alike
@@ -43,17 +43,20 @@ def scores(values: np.ndarray, label: np.ndarray) -> np.ndarray:
 def are_far(z: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns which values lie far off their class, bool [n].
 
-    Beyond 5 for large classes and more for small ones, whose MAD is not sure: 6 for 100 images, 10
-    for 20, 15 for 10. Of classes of normally distributed values fewer than 1 in 10,000 has such a
-    value then (3 where they have 10 images; simulated).
-    Images of smaller classes are not judged.
+    The limit is 5.5 for classes of 300 to 1,000 images, higher for smaller ones, whose MAD is not
+    sure (6 for 100, 9.7 for 20, 14.6 for 10), and for larger ones, of whose many values one soon
+    lies far (5.8 for 10,000). So of classes of normally distributed values 1 in 10,000 or fewer has
+    such a value (4 where they have 10 images; simulated).
+    Images of classes below 10 are not judged.
 
     Args:
         z: float64 [n], see `scores`.
         label: int [n].
     """
     size = np.bincount(label)[label] if len(label) else np.zeros(0, int)
-    return (size >= LEAST_IMAGES) & (np.abs(z) > _FAR + _FAR_OF_FEW / np.maximum(size, 1))
+    size = np.maximum(size, 1)
+    limit = _FAR + _FAR_BY_DECADE * np.log10(size) + _FAR_OF_FEW / size
+    return (size >= LEAST_IMAGES) & (np.abs(z) > limit)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -37,7 +37,9 @@ _BANDS = flags.DEFINE_multi_string(
     "bands", [], "Part a number into bands: age=30,60 gives <30, 30-<60, >=60; may be repeated."
 )
 _CLASSES = flags.DEFINE_list(
-    "classes", [], "The classes there may be, in label order; any other is an error."
+    "classes",
+    [],
+    "The classes there may be, in label order; any other is an error. cluster: only these.",
 )
 _OVERRIDES = flags.DEFINE_string(
     "overrides", "", "CSV with the columns path,label: the class an image has instead."
@@ -81,7 +83,8 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 _CSV_ENCODING = flags.DEFINE_string(
     "csv_encoding",
     "",
-    "Encoding of the CSV, such as cp949; never guessed: UTF-8, or UTF-16 with a byte order mark.",
+    "Encoding of the CSV of labels (cluster: of tags), such as cp949; never guessed: UTF-8, or"
+    " UTF-16 with a byte order mark.",
 )
 _SPLITS = flags.DEFINE_string(
     "splits",

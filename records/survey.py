@@ -32,17 +32,17 @@ def findings(gathered: Gathered, alike: Mapping[str, np.ndarray], distance: floa
         alike: their pairs by kind, see `likeness.pairs`.
         distance: of near duplicates, for the advice.
     """
-    near = f"--near_duplicates={distance or 0.01:g} of the build keeps them in one split"
+    fixes = _fixes(gathered, f"--near_duplicates={distance or 0.01:g}")
     found = [
-        *(_alike(gathered, alike, kind, near) for kind in leaks.FAULTS),
+        *(_alike(gathered, alike, kind, fixes) for kind in leaks.FAULTS),
         _unreadable(gathered),
         *_missing_classes(gathered),
         _small_classes(gathered),
         _imbalance(gathered),
         *survey_looks.findings(gathered),
-        _alike(gathered, alike, "near_labels_differ", near),
-        _alike(gathered, alike, likeness.COPIES, near),
-        _alike(gathered, alike, likeness.LOOKALIKES, near),
+        _alike(gathered, alike, "near_labels_differ", fixes),
+        _alike(gathered, alike, likeness.COPIES, fixes),
+        _alike(gathered, alike, likeness.LOOKALIKES, fixes),
         *(
             Finding("warning", cli.printable(line), "the flags may say something else than meant")
             for line in gathered.warnings
@@ -53,61 +53,89 @@ def findings(gathered: Gathered, alike: Mapping[str, np.ndarray], distance: floa
 
 # --- equal and alike ---
 
+# One, several, advice; `{of}` says of which splits, `{kept}` and `{near}` what `_fixes` says.
 _SAID: Mapping[str, tuple[str, str, str]] = {
     "equal_across_splits": (
-        "image is equal to the byte to one of another split",
-        "images are equal to the byte to one of another split",
+        "image{of} is equal to the byte to one of another split",
+        "images{of} are equal to the byte to one of another split",
         "a score on them says nothing: build with --on_leak=drop, or without --splits=given",
     ),
     "near_across_splits": (
-        "image looks the same as one of another split",
-        "images look the same as one of another split",
-        "a score on them says little: ",
+        "image{of} looks the same as one of another split",
+        "images{of} look the same as one of another split",
+        "a score on them says little: {near}",
     ),
     "group_across_splits": (
-        "image belongs to a group of which another split has images too",
-        "images belong to a group of which another split has images too",
+        "image{of} belongs to a group of which another split has images too",
+        "images{of} belong to a group of which another split has images too",
         "build with --on_leak=drop, or without --splits=given",
     ),
     "equal_labels_differ": (
         "image is equal to the byte to one of another class",
         "images are equal to the byte to one of another class",
-        "one of the two labels is wrong: correct it with --overrides, or --on_conflict=drop leaves"
-        " both out",
+        "one of the labels is wrong: correct it with --overrides, or --on_conflict=drop leaves all"
+        " of them out",
     ),
     "near_labels_differ": (
         "image looks the same as one of another class",
         "images look the same as one of another class",
-        "look whether a label is wrong (--overrides corrects it), or the classes are that alike; ",
+        "look whether a label is wrong (--overrides corrects it), or the classes are that alike;"
+        " {near}",
     ),
     likeness.COPIES: (
         "file is a copy, to the byte, of another one",
         "files are copies, to the byte, of others",
-        "the build keeps them in one split; to count each image once, name the copies in a CSV for"
-        " --exclusions",
+        "{kept}; to count each image once, name the copies in a CSV for --exclusions",
     ),
     likeness.LOOKALIKES: (
         "image looks the same as another one",
         "images look the same as others",
-        "",
+        "{near}",
     ),
 }
 
 
+def _fixes(gathered: Gathered, flag: str) -> dict[str, str]:
+    """Returns by which flags a build keeps in one split what is equal, and what is near."""
+    if not gathered.given_splits:
+        return {
+            "kept": "the build keeps them in one split",
+            "near": f"{flag} of the build keeps them in one split",
+        }
+    return {
+        "kept": "--on_leak=drop of the build keeps those in two splits in one alone",
+        "near": f"{flag} --on_leak=drop of the build keeps those in two splits in one alone, the"
+        f" one that is evaluated last; {flag} without --splits=given keeps all in one",
+    }
+
+
 def _alike(
-    gathered: Gathered, alike: Mapping[str, np.ndarray], kind: str, near: str
+    gathered: Gathered, alike: Mapping[str, np.ndarray], kind: str, fixes: Mapping[str, str]
 ) -> Finding | None:
-    two = alike[kind]
+    two, of, sets = alike[kind], "", ""
+    if kind.endswith("across_splits"):
+        two = two[_are_evaluated(gathered, two[:, 1])]
+        of = _of_splits(gathered, two[:, 1])
     if not len(two):
         return None
     one, several, advice = _SAID[kind]
     items = tuple(_pair(gathered, first, row) for first, row in two.tolist())
-    sets = ""
     if kind in (likeness.COPIES, likeness.LOOKALIKES):
         sets = f", in {counted(likeness.num_sets(two), 'set', 'sets')}"
-    if "near" in kind:
-        advice += near
-    return Finding(kind, f"{counted(len(two), one, several)}{sets}", advice, items)
+    said = counted(len(two), one, several).format(of=of)
+    return Finding(kind, f"{said}{sets}", advice.format(**fixes), items)
+
+
+def _are_evaluated(gathered: Gathered, rows: np.ndarray) -> np.ndarray:
+    """Returns which rows a score is spoilt by: those of `train` are leaked, not scored on."""
+    return np.array([gathered.split_of(row) != "train" for row in rows], bool)
+
+
+def _of_splits(gathered: Gathered, rows: np.ndarray) -> str:
+    counts = Counter(gathered.split_of(row) for row in rows)
+    if len(counts) == 1:
+        return f" of {next(iter(counts))}"
+    return " of " + " and ".join(f"{name} ({count:,})" for name, count in sorted(counts.items()))
 
 
 def _pair(gathered: Gathered, first: int, row: int) -> Item:
@@ -175,13 +203,22 @@ def _small_classes(gathered: Gathered) -> Finding | None:
     if not items:
         return None
     said = counted(len(items), "class has", "classes have")
+    advice = "collect more, or merge classes with --label_map"
+    if gathered.only_split:
+        advice = (
+            "choose other shares with --splits, collect more, or merge classes with --label_map"
+        )
     return Finding(
         "small_class",
-        f"{said} fewer than {SMALL_CLASS} images",
-        "no score on so few is sure: collect more, or merge classes with --label_map",
+        f"{said} fewer than {SMALL_CLASS} images{_in_split(gathered)}",
+        f"no score on so few is sure: {advice}",
         items,
         details=True,
     )
+
+
+def _in_split(gathered: Gathered) -> str:
+    return f" in {gathered.only_split}" if gathered.only_split else ""
 
 
 def _imbalance(gathered: Gathered) -> Finding | None:
@@ -197,7 +234,7 @@ def _imbalance(gathered: Gathered) -> Finding | None:
     )
     return Finding(
         "imbalance",
-        f"the largest class has {ratio:,.1f} times the images of the smallest",
+        f"the largest class has {ratio:,.1f} times the images of the smallest{_in_split(gathered)}",
         "--target=balanced, band or sqrt of the training draws the classes more equally; the table"
         " of targets says how often that draws an image",
         items,

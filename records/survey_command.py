@@ -61,8 +61,18 @@ def _check(records: str | None, split: str | None, output: str | None) -> None:
         raise cli.UsageError("--splits says no more to a survey than whether they are given")
     if output and os.path.lexists(output) and not os.path.isdir(output):
         raise cli.UsageError(f"--output must be a folder, got {output!r}")
-    if output and not records:
+    if output:
+        _check_outside(output, records)
+
+
+def _check_outside(output: str, records: str | None) -> None:
+    if not records:
         source_flags.check_outside(output)
+        return
+    path, folder = os.path.realpath(output), os.path.realpath(records)
+    # A build would not replace a record set that holds files of others.
+    if os.path.commonpath([path, folder]) == folder:
+        raise cli.UsageError(f"--output must not lie inside --records, got {output!r}")
 
 
 def _records(folder: str, split: str | None) -> gathering.Gathered:
@@ -91,9 +101,10 @@ def _print(facts: Mapping[str, Any], found: list[Finding]) -> None:
     if len(names) <= _MOST_CLASSES:
         print(_class_table(names, counts, facts["images"]))
     unequal = facts["imbalance"]
+    of_split = f" of {facts['split']}" if facts["split"] else ""
     (largest, most), (smallest, fewest) = unequal["largest"], unequal["smallest"]
     print(
-        f"{counted(facts['images'], 'image', 'images')} in"
+        f"{counted(facts['images'], 'image', 'images')}{of_split} in"
         f" {counted(unequal['classes'], 'class', 'classes')}, as diverse as"
         f" {unequal['effective_classes']:.1f} equal ones: the largest, {cli.printable(largest)}"
         f" ({most:,}), has {unequal['ratio']:.1f} times the images of the smallest,"
@@ -112,12 +123,13 @@ def _print(facts: Mapping[str, Any], found: list[Finding]) -> None:
 def _class_table(names: Sequence[str], counts: Mapping[str, Sequence[int]], num_images: int) -> str:
     if len(counts) > 1:
         return cli.counts_table(names, counts)
-    (of_all,) = counts.values()
+    ((split, of_all),) = counts.items()
     rows = [
         (name, count, f"{count / num_images:.1%}")
         for name, count in zip(names, of_all, strict=True)
     ]
-    return cli.table([("class", "images", "share"), *rows, ("total", num_images, "100.0%")])
+    title = "images" if split == "all" else split
+    return cli.table([("class", title, "share"), *rows, ("total", num_images, "100.0%")])
 
 
 def _print_files(files: Mapping[str, Any], num_images: int, size: int) -> None:

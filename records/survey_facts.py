@@ -23,6 +23,7 @@ def facts(gathered: Gathered) -> dict[str, Any]:
     total = np.sum(list(counts.values()), axis=0)
     return {
         gathered.origin: gathered.path,
+        "split": gathered.only_split,
         "images": len(gathered),
         "image_size": gathered.image_size,
         "class_names": list(gathered.class_names),
@@ -111,6 +112,8 @@ def _quartiles(values: np.ndarray) -> dict[str, float]:
 
 def _training_counts(counts: Mapping[str, np.ndarray]) -> tuple[str, np.ndarray]:
     """Returns which images would be trained on, and how many each class has of them."""
+    if len(counts) == 1:
+        return next(iter(counts.items()))
     if "train" in counts and counts["train"].any():
         return "train", counts["train"]
     return "all", np.sum(list(counts.values()), axis=0)

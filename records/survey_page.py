@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from records import charts, cli, contact_sheet, files, looks, outliers, pages
 from records.findings import Finding, Item
@@ -77,7 +78,7 @@ class _Shown:
 
 
 def _page(said: Mapping[str, Any], found: Sequence[Finding], gathered: Gathered) -> bytes:
-    pixels = functools.cache(gathered.pixels)
+    pixels = functools.cache(lambda row: _small(gathered.pixels(row)))
     counts = np.sum(list(said["counts"].values()), axis=0).tolist()
     return pages.render(
         _TEMPLATE,
@@ -94,12 +95,21 @@ def _page(said: Mapping[str, Any], found: Sequence[Finding], gathered: Gathered)
 
 
 def _shown(finding: Finding, pixels: Callable[[int], np.ndarray]) -> list[_Shown]:
-    pictured = [item for item in finding.items if item.rows][:_MOST_PICTURED]
-    return [_Shown(item, _strip([pixels(row) for row in item.rows])) for item in pictured]
+    pictured: dict[frozenset[int], Item] = {}
+    for item in finding.items:  # where two are alike and each is an item, one picture shows both
+        if item.rows and len(pictured) < _MOST_PICTURED:
+            pictured.setdefault(frozenset(item.rows), item)
+    return [_Shown(item, _strip([pixels(row) for row in item.rows])) for item in pictured.values()]
+
+
+def _small(pixels: np.ndarray) -> np.ndarray:
+    """Returns an image as large as it stands on the page."""
+    edge = min(_EDGE, len(pixels))
+    return np.asarray(Image.fromarray(pixels).resize((edge, edge), Image.Resampling.BOX))
 
 
 def _strip(images: Sequence[np.ndarray]) -> str:
-    return pages.picture(contact_sheet.strip(images, min(_EDGE, images[0].shape[0])))
+    return pages.picture(contact_sheet.strip(images, len(images[0])))
 
 
 def _strips(

@@ -1,7 +1,9 @@
 """A source and the records made from it are measured alike; nothing of either is lost."""
 
 import os
+import struct
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from records import (
     gathering,
     images,
     labels,
+    near_duplicates,
     plan,
     record_set,
     sources,
@@ -105,6 +108,40 @@ def test_one_split_alone(built):
     test = of_records(built, ["test"])
     assert test.counts()["test"].tolist() == list(built.manifest.split("test").class_counts)
     assert test.split_of(0) == "test" and list(test.counts()) == ["test"]
+    # Of files that were left out nobody knows the split.
+    assert test.only_split == "test" and test.rejects == () and not test.notes
+    assert of_records(built).only_split == "" and of_records(built).rejects
+
+
+@pytest.mark.parametrize(("size", "expected"), [(16, 256), (256, 42), (2000, 1), (4096, 1)])
+def test_few_large_images_are_measured_together(size, expected):
+    assert gathering.batch_size(size, 256) == expected
+
+
+def test_how_much_is_measured_together_changes_nothing(source, built, monkeypatch):
+    before = gathered(source), of_records(built)
+    monkeypatch.setattr(gathering, "_BATCH_BYTES", 3000)
+    monkeypatch.setattr(near_duplicates, "_STRIP_BYTES", 500)
+    for old, new in zip(before, (gathered(source), of_records(built)), strict=True):
+        np.testing.assert_array_equal(old.looks, new.looks)
+        np.testing.assert_array_equal(old.prints, new.prints)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"ratios": {"train": 0.5, "given": 0.5}}, False),
+        ({"ratios": {}, "given": True}, True),
+        ({"ratios": {"validation": 0.5}, "given": True}, True),
+    ],
+)
+def test_records_know_whether_their_splits_were_given(tmp_path, options, expected):
+    root = fakes.class_tree(tmp_path / "t" / "train", {"a": 6, "b": 6}).parent
+    listing = sources.from_folders(str(root), given_splits=True)
+    how = build.BuildOptions(policy=POLICY, splits=plan.SplitOptions(**options))
+    build.build(listing, str(tmp_path / "set"), how, num_workers=1, show_progress=False)
+    assert of_records(record_set.open_set(str(tmp_path / "set"))).given_splits == expected
+    assert gathered(root, given_splits=True).given_splits
 
 
 def test_headers_say_format_mode_and_upright_size(tmp_path):
@@ -138,6 +175,22 @@ def test_boxes_have_their_own_keys_sizes_and_content(tmp_path):
     assert found.headers.size.tolist() == [[16, 16], [20, 32]]
     assert (found.columns.source[0] == found.columns.source[1]).all()
     assert (found.columns.content[0] != found.columns.content[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("box", "size"),
+    [((0, 60, 50, 100), [50, 40]), ((10, 70, 90, 130), [40, 30]), ((5, 60, 25, 90), [20, 30])],
+)
+def test_a_box_of_a_picture_that_says_late_that_it_lies_on_its_side(tmp_path, box, size):
+    plain = fakes.encoded(fakes.pixels(3, 100)[:50])
+    exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    chunk = struct.pack(">I4s", len(exif), b"eXIf") + exif
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    fakes.tree(tmp_path / "t", {"a.png": plain[:-12] + chunk + plain[-12:]})
+    line = ",".join(map(str, box))
+    (tmp_path / "l.csv").write_text(f"path,label,x,y,r,b\na.png,cat,{line}\n", "utf-8")
+    rule = labels.by_csv(str(tmp_path / "l.csv"), labels.CsvColumns(box=("x", "y", "r", "b")))
+    assert gathered(tmp_path / "t", rule=rule).headers.size.tolist() == [size]
 
 
 def test_given_splits_are_taken_and_missing_ones_refused(tmp_path):

@@ -43,6 +43,16 @@ def test_nothing_is_far_among_values_of_one_distribution():
     assert found == [[]] * 50
 
 
+@pytest.mark.parametrize(
+    ("size", "near", "far"),
+    [(10, 14.5, 14.7), (20, 9.6, 9.8), (100, 5.9, 6.1), (1000, 5.4, 5.6), (10_000, 5.7, 5.9)],
+)
+def test_the_limit_allows_for_unsure_spreads_and_for_many_values(size, near, far):
+    z = np.zeros(size)
+    z[:4] = near, -near, far, -far
+    assert np.flatnonzero(outliers.are_far(z, np.zeros(size, int))).tolist() == [2, 3]
+
+
 def test_tiny_differences_among_equal_values_are_not_far():
     values, label = equal_classes(2, 1, 100, sigma=0)
     values[3] += 9

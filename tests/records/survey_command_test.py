@@ -111,8 +111,18 @@ def test_records_say_the_same_of_their_images(surveyed, records, tmp_path):
 
 def test_one_split_without_files(records):
     done = inspect("survey", f"--records={records}", "--split=test", "--distance=0")
-    assert done.returncode == 0 and re.match(r"class +images +share", done.stdout), done.stderr
-    assert "target, of all images" in done.stdout
+    assert done.returncode == 0 and re.match(r"class +test +share", done.stdout), done.stderr
+    assert "27 images of test in 2 classes" in done.stdout and "target, of test" in done.stdout
+    assert "left out" not in done.stdout and "cannot be used" not in done.stdout
+
+
+def test_the_page_of_one_split_says_so(records, tmp_path):
+    done = inspect("survey", f"--records={records}", "--split=test", f"--output={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "survey.html").read_text("utf-8")
+    assert "27 images of test in 2 classes" in page and "<th>test</th>" in page
+    assert "no file left out" not in page and "every file can be read" not in page
+    assert said(tmp_path)["split"] == "test" and said(tmp_path)["left_out"]["files"] == []
 
 
 def test_given_splits_and_labels_of_a_csv(tmp_path):
@@ -160,6 +170,12 @@ def test_a_file_that_crashes_its_decoder_is_named(tmp_path, monkeypatch):
         (("--source={source}", "--num_workers=-1"), 2, "--num_workers must be at least 0"),
         (("--source={source}", "--distance=1"), 2, "--distance must be at least 0 and below 1"),
         (("--source={source}", "--output={source}/b"), 2, "--output must not lie inside --source"),
+        (("--records={records}", "--output={records}"), 2, "--output must not lie inside --rec"),
+        (
+            ("--records={records}", "--output={records}/x/y"),
+            2,
+            "--output must not lie inside --rec",
+        ),
         (("--source={source}", "--output={source}/b/빈.png"), 2, "--output must be a folder"),
         (("--source={source}", "--rows=1"), 2, "--rows belongs to show"),
         (("--source={source}", "--exclude=*"), 1, "no image found in"),

@@ -4,8 +4,18 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import PngImagePlugin
 
-from records import gather_source, labels, likeness, survey, survey_facts, trees
+from records import (
+    contact_sheet,
+    gather_source,
+    labels,
+    likeness,
+    survey,
+    survey_facts,
+    survey_page,
+    trees,
+)
 from records.images import ImagePolicy
 from records.sources import list_images
 from tests import fakes
@@ -19,10 +29,11 @@ def clean(counts=CLEAN, size=24):
     return {key: fakes.encoded(fakes.pixels(seed, size)) for seed, key in enumerate(keys)}
 
 
-def surveyed(root, files, *, given_splits=False, image_size=16, **changes):
+def surveyed(root, files, *, given_splits=False, image_size=16, rule=None, **changes):
     """Returns the findings by kind about a source of these files."""
     listing = list_images(
-        trees.open_tree(str(fakes.tree(root, files))), labels.by_folder(given_splits=given_splits)
+        trees.open_tree(str(fakes.tree(root, files))),
+        rule or labels.by_folder(given_splits=given_splits),
     )
     gathered = gather_source.gather(
         listing,
@@ -109,7 +120,14 @@ def test_equal_images_with_two_labels_are_named(tmp_path):
     files["soft/same.png"] = files["edgy/004.png"]
     found = surveyed(tmp_path, files)
     assert set(found) == {"equal_labels_differ", "equal"}
-    assert found["equal_labels_differ"].items[0].detail == "like edgy/004.png (edgy)"
+    finding = found["equal_labels_differ"]
+    assert finding.what == (
+        "2 images are equal to the byte to one of another class: edgy/004.png, soft/same.png"
+    )
+    assert [item.detail for item in finding.items] == [
+        "like soft/same.png (soft)",
+        "like edgy/004.png (edgy)",
+    ]
     assert "--overrides" in found["equal_labels_differ"].advice
 
 
@@ -121,8 +139,56 @@ def test_leaks_between_given_splits_are_named(tmp_path):
     found = surveyed(tmp_path, files, given_splits=True)
     assert set(found) == {"equal_across_splits", "equal"}
     (item,) = found["equal_across_splits"].items
-    assert item.name == "train/edgy/leak.png"
-    assert item.detail == "in train, like test/edgy/007.png (edgy, test)"
+    assert item.name == "test/edgy/007.png"
+    assert item.detail == "in test, like train/edgy/leak.png (edgy, train)"
+
+
+def saved_again(number):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("number", str(number))
+    return fakes.encoded(fakes.pixels(7000), pnginfo=info)
+
+
+@pytest.mark.parametrize(
+    ("images", "kind", "said"),
+    [
+        ({"train": [0], "test": [0] * 30}, "equal_across_splits",
+         "30 images of test are equal to the byte to one of another split: test/edgy/x00.png"),
+        ({"train": [0] * 30, "test": [0]}, "equal_across_splits",
+         "1 image of test is equal to the byte to one of another split: test/edgy/x00.png"),
+        ({"train": [0], "test": [0] * 9, "val": [0] * 4}, "equal_across_splits",
+         "13 images of test (9) and validation (4) are equal to the byte to one of another"),
+        ({"train": [0], "test": range(1, 31)}, "near_across_splits",
+         "30 images of test look the same as one of another split: test/edgy/x00.png"),
+        ({"test": [0], "val": [1]}, "near_across_splits",
+         "2 images of test (1) and validation (1) look the same as one of another split"),
+    ],
+)  # fmt: skip
+def test_every_image_that_spoils_a_score_is_counted(tmp_path, images, kind, said):
+    files = {f"train/{key}": data for key, data in clean().items()}
+    for split, numbers in images.items():
+        for at, number in enumerate(numbers):
+            files[f"{split}/edgy/x{at:02d}.png"] = saved_again(number)
+    found = surveyed(tmp_path, files, given_splits=True)
+    assert found[kind].what.startswith(said)
+    splits_apart = found.keys() & {"equal_across_splits", "near_across_splits"}
+    assert splits_apart == {kind}
+
+
+def test_advice_for_given_splits_is_what_a_build_would_take(tmp_path):
+    files = {f"{split}/{key}": data for split in ("train", "test") for key, data in clean().items()}
+    files["test/edgy/x.png"] = saved_again(1)
+    files["train/edgy/y.png"] = files["train/edgy/z.png"] = saved_again(2)
+    found = surveyed(tmp_path, files, given_splits=True)
+    kinds = ("equal_across_splits", "near_across_splits", "equal", "near")
+    assert all("--on_leak=drop" in found[kind].advice for kind in kinds)
+    assert "--near_duplicates=0.15 --on_leak=drop" in found["near_across_splits"].advice
+    assert "--near_duplicates=0.15 without --splits=given" in found["near"].advice
+    parted = surveyed(
+        tmp_path, {}, given_splits=False, rule=labels.by_pattern("[^/]*/(?P<label>[^/]*)/")
+    )
+    assert parted["near"].advice == "--near_duplicates=0.15 of the build keeps them in one split"
+    assert parted["equal"].advice.startswith("the build keeps them in one split")
 
 
 def test_groups_in_two_splits_are_named(tmp_path):
@@ -134,7 +200,7 @@ def test_groups_in_two_splits_are_named(tmp_path):
     group[2:] += 100 * np.arange(88)
     columns = dataclasses.replace(gathered.columns, split=split, group=group)
     found = by_kind(dataclasses.replace(gathered, columns=columns, split_names=("x", "y")))
-    assert names(found["group_across_splits"]) == [gathered.key(1)]
+    assert names(found["group_across_splits"]) == [gathered.key(0), gathered.key(1)]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +252,16 @@ def test_small_missing_and_unequal_classes_are_named(tmp_path):
     )
 
 
+def test_what_is_small_in_one_split_is_said_of_it_alone(tmp_path):
+    found = surveyed(
+        tmp_path, clean({"a": 30, "b": 9}), split_names=("test",), only_split="test", rejects=()
+    )
+    assert found["small_class"].what == "1 class has fewer than 10 images in test: b (9 images)"
+    assert found["imbalance"].what.startswith(
+        "the largest class has 3.3 times the images of the smallest in test"
+    )
+
+
 def test_a_class_without_any_image_is_not_missing_in_each_split(tmp_path):
     found = surveyed(tmp_path, clean(), class_names=("edgy", "soft", "둥근 것", "none"))
     assert found["missing_class"].what == "1 class has no image at all: none"
@@ -211,6 +287,24 @@ def test_a_long_list_is_cut_in_the_sentence_alone(tmp_path):
     assert found.what.endswith("soft/x0.png, soft/x1.png, soft/x2.png, soft/x3.png, soft/x4.png"
                                " and 3 more")  # fmt: skip
     assert len(found.items) == 8
+
+
+def test_pictures_are_kept_small_and_of_two_that_are_alike_one_is_shown(tmp_path, monkeypatch):
+    files = clean()
+    files["soft/same.png"] = files["edgy/004.png"]
+    listing = list_images(trees.open_tree(str(fakes.tree(tmp_path, files))), labels.by_folder())
+    gathered = gather_source.gather(
+        listing, ImagePolicy(size=200), given_splits=False, num_workers=1, show_progress=False
+    )
+    found = [by_kind(gathered)["equal_labels_differ"]]
+    said = survey_page.contents(survey_facts.facts(gathered), found, 0.15)
+    strips, strip = [], contact_sheet.strip
+    monkeypatch.setattr(
+        contact_sheet, "strip", lambda images, edge: strips.append(images) or strip(images, edge)
+    )
+    survey_page.write(said, found, gathered, str(tmp_path / "out"))
+    assert [len(images) for images in strips] == [2, 12, 12, 12]
+    assert {image.shape for images in strips for image in images} == {(96, 96, 3)}
 
 
 # --- facts ---

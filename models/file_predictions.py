@@ -10,7 +10,7 @@ import csv
 import dataclasses
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,17 +36,9 @@ class Line:
     probabilities: np.ndarray | None
     error: str = ""
 
-    @property
-    def ranked(self) -> list[tuple[int, float]]:
-        """Numbers and probabilities of the classes, the most probable first; empty without any."""
-        if self.probabilities is None:
-            return []
-        order = np.argsort(-self.probabilities, kind="stable").tolist()
-        return [(number, float(self.probabilities[number])) for number in order]
-
     def best(self, class_names: Sequence[str]) -> str:
-        """Returns the name of the most probable class; empty without any."""
-        return class_names[self.ranked[0][0]] if self.ranked else ""
+        """Returns the name of the most probable class, of equals the first; empty without any."""
+        return "" if self.probabilities is None else class_names[int(self.probabilities.argmax())]
 
 
 def screen(lines: Sequence[Line], class_names: Sequence[str], *, shown: int = 20) -> list[str]:
@@ -76,23 +68,32 @@ def write(
     Raises:
         OSError: if it cannot be written.
     """
-    if path.lower().endswith(".json"):
-        said = [_as_json(line, class_names) for line in lines]
-        data = files.json_bytes(
-            {**facts, "class_names": list(class_names), "files": said}, indent=1
-        )
-    else:
-        data = _as_csv(lines, class_names)
-    files.write_whole(path, data)
+    is_json = path.lower().endswith(".json")
+    pieces = _as_json(lines, class_names, facts) if is_json else _as_csv(lines, class_names)
+    files.write_stream(path, pieces)
 
 
 def _row(line: Line, class_names: Sequence[str]) -> list[str]:
-    said = [f"{class_names[number]} {value:.4f}" for number, value in line.ranked[:2]]
+    values = np.asarray(line.probabilities)
+    order = np.argsort(-values, kind="stable")[:2].tolist()
+    said = [f"{class_names[number]} {values[number]:.4f}" for number in order]
     best, probability = said[0].rsplit(" ", 1)
     return [line.file.name, best, probability, *(said[1:] or ["-"])]
 
 
-def _as_json(line: Line, class_names: Sequence[str]) -> dict[str, Any]:
+def _as_json(
+    lines: Sequence[Line], class_names: Sequence[str], facts: Mapping[str, Any]
+) -> Iterator[bytes]:
+    """Yields one JSON object, piece by piece, a file on each line."""
+    head = files.json_bytes({**facts, "class_names": list(class_names)}, indent=1)
+    yield head.removesuffix(b"\n}\n") + b',\n "files": ['
+    for number, line in enumerate(lines):
+        said = files.json_bytes(_facts(line, class_names))
+        yield (b",\n  " if number else b"\n  ") + said.rstrip(b"\n")
+    yield b"\n ]\n}\n"
+
+
+def _facts(line: Line, class_names: Sequence[str]) -> dict[str, Any]:
     said: dict[str, Any] = {"source": line.file.source, "key": line.file.key}
     if line.probabilities is None:
         return {**said, "error": line.error}
@@ -100,17 +101,19 @@ def _as_json(line: Line, class_names: Sequence[str]) -> dict[str, Any]:
     return {**said, "predicted": line.best(class_names), "probabilities": numbers}
 
 
-def _as_csv(lines: Sequence[Line], class_names: Sequence[str]) -> bytes:
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    writer.writerow((*_FACTS, *(_PROBABILITY + name for name in class_names)))
+def _as_csv(lines: Sequence[Line], class_names: Sequence[str]) -> Iterator[bytes]:
+    yield _csv_line((*_FACTS, *(_PROBABILITY + name for name in class_names)))
     for line in lines:
         numbers = [""] * len(class_names)
         if line.probabilities is not None:
             numbers = [_digits(value) for value in line.probabilities.tolist()]
-        writer.writerow(
-            (line.file.source, line.file.key, line.best(class_names), line.error, *numbers)
-        )
+        said = (line.file.source, line.file.key, line.best(class_names), line.error)
+        yield _csv_line((*said, *numbers))
+
+
+def _csv_line(values: Sequence[str]) -> bytes:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(values)
     return out.getvalue().encode("utf-8", "surrogateescape")
 
 

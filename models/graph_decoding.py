@@ -11,14 +11,16 @@ These are ours to the bit for all JPEG and PNG files of 5,317 draws from three s
 and drawings, stretched, cropped and padded to 64x64, through JPEG records, and to 224x224: rotated
 by EXIF, progressive, grey, with palette, alpha and 16 bit among them; 5 WebP were refused. Of 926
 odd and broken files 668 are equal, and 93 refused by both. Two differ: CMYK in JPEG by 0.3 on
-average, and a rotation that XMP alone tells is not seen. 160 that we read are refused: TIFF, WebP
-and PPM, which TensorFlow cannot read; BMP with palettes or masks and GIF with a transparent colour,
+average, and a rotation that XMP alone tells is not seen. Nor is one that only a PNG's text `Raw
+profile type exif` tells, or an EXIF tag of fractions. 160 that we read are refused: TIFF, WebP and
+PPM, which TensorFlow cannot read; BMP with palettes or masks and GIF with a transparent colour,
 which it would show in wrong colours without a word; and a few with faults that Pillow forgives. It
 reads 3 that we refuse. There is no limit on memory but that of the machine.
 """
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import PIL
 
 from models.preprocess import Recipe
@@ -30,6 +32,8 @@ _SMALLER = (8, 4, 2)  # libjpeg decodes at 1/8, 1/4, 1/2
 _WHITE = 255
 _ORIENTATION = 0x0112  # the EXIF tag
 _MOST_TAGS = 1000
+_EXIF = b"Exif\0\0"  # the name of a segment
+_TIFF = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")  # the last two are wrong, and forgiven
 _REACH = 2.0  # of the bicubic filter, in pixels of the smaller picture
 _BITS = 22  # after the binary point of its weights
 # From version 13 on Pillow begins with the columns where that leaves out more.
@@ -63,8 +67,8 @@ def _stored(data: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.switch_case(
         kind,
         [
-            lambda: (_drafted(data, size), _orientation(data, b"Exif\0\0", 8)),
-            lambda: (_png(data), _orientation(data, b"eXIf", 0)),
+            lambda: (_drafted(data, size), _orientation(_exif_of_jpeg(data))),
+            lambda: _from_png(data),
             lambda: (_gif(data), tf.constant(1)),
             lambda: (_bmp(data), tf.constant(1)),
         ],
@@ -83,18 +87,47 @@ def _jpeg(data: tf.Tensor, scale: int) -> tf.Tensor:
     return tf.io.decode_jpeg(data, channels=3, ratio=scale, dct_method="INTEGER_ACCURATE")
 
 
-def _png(data: tf.Tensor) -> tf.Tensor:
+def _from_png(data: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    exif, colour = tf.unstack(_chunks(data, (b"eXIf", b"tRNS")))
+    return _png(data, colour), _orientation(_unnamed(exif))
+
+
+def _png(data: tf.Tensor, colour: tf.Tensor) -> tf.Tensor:
+    """Returns the picture on white; `colour` is the chunk of the transparent one, or empty."""
+    depth, kind = tf.unstack(_bytes(data, 24, 2))
     # TensorFlow 2.21 gives pictures of less than 8 bits a wrong alpha when asked for 4 channels;
-    # where it chooses the channels itself, it overlooks a transparent colour.
-    is_shallow = tf.io.decode_raw(tf.strings.substr(data, 24, 1), tf.uint8)[0] < 8
+    # where it chooses the channels itself, it overlooks a transparent grey.
+    is_shallow = depth < 8
     decoded = tf.cond(
         is_shallow, lambda: tf.io.decode_png(data), lambda: tf.io.decode_png(data, channels=4)
     )
     image = tf.cast(decoded, tf.int32)
+    low = _bytes(tf.strings.join([colour, b"\0\0"]), 1, 1)[0]
+    grey = low * (255 // (tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1)) % 256
+    is_grey = is_shallow & (kind == 0) & (tf.strings.length(colour) >= 2)
+    is_clear = is_grey & (image[..., :1] == grey)
     has_alpha = tf.shape(image)[2] % 2 == 0
-    alpha = tf.cond(has_alpha, lambda: image[..., -1:], lambda: tf.constant([[[255]]]))
+    alpha = tf.cond(has_alpha, lambda: image[..., -1:], lambda: tf.where(is_clear, 0, 255))
     mixed = _rgb(image) * alpha + _WHITE * (255 - alpha) + 128
     return tf.cast((mixed + mixed // 256) // 256, tf.uint8)  # divided by 255, rounded
+
+
+def _chunks(data: tf.Tensor, names: Sequence[bytes]) -> tf.Tensor:
+    """Returns the contents of the last chunk of each name in a PNG, string; empty without one."""
+    size = tf.strings.length(data)
+
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        said = tf.strings.substr(data, at, 4)
+        length = tf.io.decode_raw(said, tf.int32, little_endian=False)[0]
+        length = tf.clip_by_value(length, 0, size - at)
+        name = tf.strings.substr(data, at + 4, 4)
+        is_one = name == tf.constant(names)
+        content = tf.strings.substr(data, at + 8, tf.where(tf.reduce_any(is_one), length, 0))
+        after = tf.where(name == b"IEND", size, at + 12 + length)
+        return after, tf.where(is_one, content, found)
+
+    begin = tf.constant(8), tf.constant([b""] * len(names))
+    return tf.while_loop(lambda at, found: at + 8 <= size, step, begin)[1]
 
 
 def _gif(data: tf.Tensor) -> tf.Tensor:
@@ -121,31 +154,63 @@ def _rgb(image: tf.Tensor) -> tf.Tensor:
     return tf.cond(is_grey, lambda: tf.repeat(image[..., :1], 3, 2), lambda: image[..., :3])
 
 
-def _orientation(data: tf.Tensor, name: bytes, counted: int) -> tf.Tensor:
-    """Returns what an EXIF block says of the rotation, 1 to 8; 1 if it says nothing.
+def _exif_of_jpeg(data: tf.Tensor) -> tf.Tensor:
+    """Returns what stands in the EXIF segments before the pixels, string; empty without any."""
+    size = tf.strings.length(data)
 
-    Args:
-        data: the file.
-        name: what stands before the block; two bytes before that say how long it is.
-        counted: bytes that are in this length and not in the block.
-    """
-    parts = tf.concat([tf.strings.split(data, name, maxsplit=1), [""]], 0)
-    said = tf.io.decode_raw(tf.strings.substr(parts[0], -2, 2), tf.uint16, little_endian=False)[0]
-    block = tf.strings.substr(parts[1], 0, tf.maximum(tf.cast(said, tf.int32) - counted, 0))
-    numbers = tf.cast(tf.io.decode_raw(tf.strings.join([block, b"\0" * 8]), tf.uint8), tf.int32)
-    is_little_endian = numbers[0] == ord("I")
+    def step(at: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        begin, kind, high, low = tf.unstack(_bytes(data, at, 4))
+        length = 256 * high + low
+        is_segment = (begin == 0xFF) & (kind != 0xFF)  # else it is filling, or nothing
+        is_bare = (kind == 0) | ((kind >= 0xD0) & (kind <= 0xD9))  # has no length
+        after = at + tf.where(is_segment, 2 + tf.where(is_bare, 0, length), 1)
+        content = tf.strings.substr(data, at + 4, tf.maximum(length - 2, 0))
+        is_exif = is_segment & (kind == 0xE1) & (tf.strings.substr(content, 0, 6) == _EXIF)
+        more = tf.where(is_exif, _unnamed(content), b"")
+        is_scan = is_segment & (kind == 0xDA)
+        return tf.where(is_scan, size, after), tf.strings.join([found, more])
 
-    def short(at: tf.Tensor) -> tf.Tensor:
-        both = tf.stack([at, at + 1])
-        pair = tf.gather(numbers, tf.minimum(both, tf.size(numbers) - 1))  # 0 beyond the end
-        return tf.where(is_little_endian, pair[0] + 256 * pair[1], 256 * pair[0] + pair[1])
+    begin = tf.constant(2), tf.constant(b"")
+    return tf.while_loop(lambda at, found: at + 4 <= size, step, begin)[1]
 
-    directory = short(tf.where(is_little_endian, 4, 6))  # the other half of the offset is 0
-    count = tf.minimum(short(directory), _MOST_TAGS)
-    tags = directory + 2 + 12 * tf.range(count)
-    is_whole = tags + 12 <= tf.strings.length(block)
-    values = tf.boolean_mask(short(tags + 8), (short(tags) == _ORIENTATION) & is_whole)
-    value = tf.concat([values, [1]], 0)[0]
+
+def _unnamed(block: tf.Tensor) -> tf.Tensor:
+    """Returns an EXIF block without its name, which some writers set down twice."""
+    return tf.strings.regex_replace(block, r"^(Exif\x00\x00){1,2}", "", replace_global=False)
+
+
+def _bytes(data: tf.Tensor, at: tf.Tensor | int, count: int) -> tf.Tensor:
+    """Returns some bytes as numbers, int32 [count]."""
+    found = tf.io.decode_raw(tf.strings.substr(data, at, count), tf.uint8)
+    return tf.ensure_shape(tf.cast(found, tf.int32), [count])
+
+
+def _orientation(block: tf.Tensor) -> tf.Tensor:
+    """Returns what an EXIF block says of the rotation, 1 to 8; 1 if it says nothing."""
+    values = tf.io.decode_raw(tf.strings.join([block, b"\0" * 8]), tf.uint8)
+    values = tf.cast(values, tf.int64)
+    is_little_endian = values[0] == ord("I")
+
+    def number(at: tf.Tensor, size: int) -> tf.Tensor:
+        places = at[..., None] + tf.range(size, dtype=tf.int64)
+        found = tf.gather(values, tf.minimum(places, tf.size(values, tf.int64) - 1))  # 0 beyond
+        # Reversed by an operation it would look like a shape, on which TensorFlow's optimizer of
+        # layouts gives up: the model's last bits would be others.
+        powers = np.array([256**place for place in range(size)])
+        return tf.reduce_sum(found * tf.where(is_little_endian, powers, powers[::-1]), -1)
+
+    directory = number(tf.constant(4, tf.int64), 4)
+    is_tiff = tf.reduce_any(tf.strings.substr(block, 0, 4) == tf.constant(_TIFF))
+    num_tags = tf.where(is_tiff, tf.minimum(number(directory, 2), _MOST_TAGS), 0)
+    tags = directory + 2 + 12 * tf.range(num_tags)
+    kind, count = number(tags + 2, 2), number(tags + 4, 4)
+    is_short, is_long = (kind == 3) | (kind == 8), (kind == 4) | (kind == 9)
+    # More do not fit into the tag; what is there then says where they are.
+    is_here = (is_short & (count <= 2) | is_long & (count == 1)) & (count > 0)
+    is_whole = tags + 12 <= tf.size(values, tf.int64) - 8
+    said = tf.where(is_long, number(tags + 8, 4), number(tags + 8, 2))
+    said = tf.boolean_mask(said, (number(tags, 2) == _ORIENTATION) & is_here & is_whole)
+    value = tf.cast(tf.concat([said, [1]], 0)[0], tf.int32)
     return tf.where((value >= 1) & (value <= 8), value, 1)
 
 

@@ -8,6 +8,7 @@ machine. All of them go to `--output=x.csv` or `x.json`; `--grad_cam=folder` sho
 looked. Files that cannot be read are named, and the exit code is then 1.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from records import cli, files, images, outputs
 from records.backend import keras, tf
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
-_OUTPUT = flags.DEFINE_string("output", None, "CSV or JSON file for all probabilities.")
+_OUTPUT = flags.DEFINE_string("output", None, "New CSV or JSON file for all probabilities.")
 _GRAD_CAM = flags.DEFINE_string(
     "grad_cam", None, "New or empty folder for pictures of where the network looked (Grad-CAM)."
 )
@@ -57,15 +58,18 @@ def main(arguments: Sequence[str]) -> int:
     given = given_files.find(arguments)
     if not given.files:
         raise NoFilesError(f"no file in {', '.join(arguments)}, {given.num_hidden:,} hidden")
-    predictor = evaluation.Predictor(runs.load_model(run, run_dir), run.loss)
-    if _GRAD_CAM.value:
-        with outputs.whole(_GRAD_CAM.value) as folder:
-            lines = _lines(run, recipe, given, predictor, _Pictures(run, predictor.model, folder))
-    else:
-        lines = _lines(run, recipe, given, predictor)
-    if _OUTPUT.value:
-        facts = {"run": os.path.abspath(run_dir), "hidden": given.num_hidden}
-        file_predictions.write(lines, run.class_names, _OUTPUT.value, facts)
+    with contextlib.ExitStack() as outcome:
+        # First of all, for it may be refused.
+        table, folder = (
+            outcome.enter_context(outputs.whole(path)) if path else ""
+            for path in (_OUTPUT.value, _GRAD_CAM.value)
+        )
+        predictor = evaluation.Predictor(runs.load_model(run, run_dir), run.loss)
+        pictures = _Pictures(run, predictor.model, folder) if folder else None
+        lines = _lines(run, recipe, given, predictor, pictures)
+        if table:
+            facts = {"run": os.path.abspath(run_dir), "hidden": given.num_hidden}
+            file_predictions.write(lines, run.class_names, table, facts)
     return _said(run, given, lines)
 
 
@@ -83,6 +87,8 @@ def _check_flags(paths: Sequence[str]) -> None:
             raise cli.UsageError(f"--output must end in .csv or .json, got {output!r}")
         if not os.path.isdir(os.path.dirname(output) or "."):
             raise cli.UsageError(f"--output must lie in an existing folder, got {output!r}")
+    if _GRAD_CAM.value and output and os.path.abspath(output) == os.path.abspath(_GRAD_CAM.value):
+        raise cli.UsageError(f"--output and --grad_cam must be two places, got {output!r} for both")
     if _GRAD_CAM_CLASS.present and not _GRAD_CAM.value:
         raise cli.UsageError("--grad_cam_class belongs to --grad_cam, which is not given")
 
@@ -118,7 +124,7 @@ def _lines(
     recipe: preprocess.Recipe,
     given: given_files.Given,
     predictor: evaluation.Predictor,
-    pictures: _Pictures | None = None,
+    pictures: _Pictures | None,
 ) -> list[Line]:
     """Returns what is predicted of each file, or why it cannot be."""
     batch_size = min(_BATCH_SIZE.value, max(_LEAST_BATCH, len(given.files)))

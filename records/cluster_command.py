@@ -308,7 +308,7 @@ def _figure(value: float | None) -> str:
 def _print_unlisted(said: Mapping[str, Any]) -> None:
     names, parts = (said["unlisted"][what] for what in ("not_utf8", "part_of_file"))
     if names:
-        print(f"{len(names):,} have names that are not UTF-8, which no list can hold; add")
+        print(f"{len(names):,} have names that are not UTF-8, which no list can hold; add in bash")
         for name in names:
             print(f"  {cluster_report.exclude_flag(name)}")
     if parts:

@@ -108,10 +108,10 @@ def _rounded(value: float) -> float:
 def exclusions(
     rows: Rows, groups: Sequence[Group]
 ) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
-    """Returns (path, reason) of the files to leave out, and the keys that no such line can name.
+    """Returns (path, reason) of the files to leave out, and what no such line can name.
 
-    A build reads its list as UTF-8, and leaves out whole files: `not_utf8` are files with names that
-    no UTF-8 holds, `part_of_file` images cut from a file that holds others, which are to be kept.
+    A build reads its list as UTF-8, and leaves out whole files: `not_utf8` are files whose names
+    are not, `part_of_file` images cut from a file that holds others, which are to be kept.
     """
     stray = {
         rows.keys[at]: f"stray {_tag(bool(is_photo))} in {group.name}"
@@ -148,17 +148,18 @@ def _is_utf8(text: str) -> bool:
 
 
 def exclude_flag(path: str) -> str:
-    """Returns `--exclude` for just this file, as a word for bash: its bytes, none of them special.
+    """Returns `--exclude` for this file and no other, as a word for bash."""
+    return f"$'--exclude={'/'.join(map(_bash, glob.escape(path).split('/')))}'"
 
-    What is not printable, or no UTF-8, stands there as `\\xb0`.
-    """
-    pattern = "".join(
+
+def _bash(part: str) -> str:
+    """Returns a part of a path to stand in $'': as it is, or where that is no text its bytes."""
+    return "".join(
         char
-        if char.isprintable() and char not in "\\'"
+        if char.isprintable() and char not in "\\'" and (char.isascii() or _is_utf8(part))
         else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
-        for char in glob.escape(path)
+        for char in part
     )
-    return f"$'--exclude={pattern}'"
 
 
 def clusters_csv(rows: Rows, features: Features, groups: Sequence[Group]) -> bytes:

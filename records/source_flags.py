@@ -39,7 +39,8 @@ _BANDS = flags.DEFINE_multi_string(
 _CLASSES = flags.DEFINE_list(
     "classes",
     [],
-    "The classes there may be, in label order; any other is an error. cluster: only these.",
+    "The classes there may be, in label order; any other is an error. `inspect_main cluster` looks"
+    " at these alone.",
 )
 _OVERRIDES = flags.DEFINE_string(
     "overrides", "", "CSV with the columns path,label: the class an image has instead."
@@ -83,8 +84,8 @@ _ALLOW_MISSING = flags.DEFINE_bool(
 _CSV_ENCODING = flags.DEFINE_string(
     "csv_encoding",
     "",
-    "Encoding of the CSV of labels (cluster: of tags), such as cp949; never guessed: UTF-8, or"
-    " UTF-16 with a byte order mark.",
+    "Encoding of the CSV of --labels (`inspect_main cluster`: of --tags), such as cp949; never"
+    " guessed: UTF-8, or UTF-16 with a byte order mark.",
 )
 _SPLITS = flags.DEFINE_string(
     "splits",

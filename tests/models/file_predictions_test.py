@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -79,3 +81,25 @@ def test_the_same_lines_give_the_same_bytes(tmp_path, name):
         (tmp_path / folder).mkdir()
         file_predictions.write(LINES, NAMES, str(tmp_path / folder / name), {})
     assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.json"])
+def test_writing_takes_the_memory_of_a_line_and_not_of_all(tmp_path, name):
+    classes = [f"c{number}" for number in range(200)]
+    values = np.random.default_rng(1).random((500, 200), np.float32)
+    lines = [Line(GivenFile("", f"{n}.png"), row) for n, row in enumerate(values)]
+    path = str(tmp_path / name)
+    tracemalloc.start()
+    try:
+        file_predictions.write(lines, classes, path, {})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < os.path.getsize(path) / 4
+
+
+@pytest.mark.parametrize("lines", [[], LINES[:1]], ids=len)
+def test_json_of_few_files(tmp_path, lines):
+    file_predictions.write(lines, NAMES, str(tmp_path / "x.json"), {})
+    said = json.loads((tmp_path / "x.json").read_text("utf-8"))
+    assert [line["key"] for line in said["files"]] == [line.file.key for line in lines]

@@ -55,7 +55,7 @@ def test_nothing_that_speaks_for_a_class_is_no_heat(seer):
     assert not seer.heat(tf.zeros((1, SIZE, SIZE, 3)), np.array([0])).any()
 
 
-# The last map of each; of most a pooling or dropout follows.
+# The last map of networks of each kind; of most a pooling or dropout follows.
 LAYERS = {
     "lenet": ("conv3", (4, 4)),
     "baseline20": ("conv3", (14, 14)),
@@ -66,7 +66,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("name", sorted(LAYERS))
-def test_every_network_has_a_last_map(name):
+def test_the_last_map_of_a_network_is_found(name):
     cam = grad_cam.GradCam(zoo.build(name, 3, (SIZE, SIZE, 3)))
     assert (cam.layer.name, cam.cells) == LAYERS[name]
     low, high = (0, 1) if zoo.MODELS[name].input_range == "0..1" else (-1, 255)

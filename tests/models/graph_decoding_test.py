@@ -2,6 +2,8 @@
 
 import functools
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -23,11 +25,12 @@ def decoder(resize, encoding, size=SIZE):
     return recipe, decode.get_concrete_function(tf.TensorSpec([None], tf.string))
 
 
-def check(data, resize="stretch", encoding="raw", size=SIZE):
-    """Compares the two ways from a file to pixels."""
+def check(data, resize="stretch", encoding="raw", size=SIZE, *, upright=None):
+    """Compares the two ways from a file to pixels, which must not be those of `upright`."""
     recipe, decode = decoder(resize, encoding, size)
     found = decode(tf.constant([data])).numpy()[0]
     np.testing.assert_array_equal(found, preprocess.pixels(data, recipe))
+    assert upright is None or (found != preprocess.pixels(upright, recipe)).any()
 
 
 def noise(height, width, channels=3):
@@ -126,6 +129,98 @@ def test_the_stored_rotation_is_applied(orientation, endian):
 )
 def test_a_broken_exif_block_says_nothing(block):
     check(fakes.encoded(noise(60, 90), "JPEG", exif=b"Exif\0\0" + block))
+
+
+def tiff(*tags, endian=">"):
+    """Returns EXIF of tags, each of (number, type, count, value as 4 bytes)."""
+    begin = {">": b"MM\0*", "<": b"II*\0"}[endian] + struct.pack(endian + "I", 8)
+    entries = [struct.pack(endian + "HHI", *tag[:3]) + tag[3] for tag in tags]
+    return begin + struct.pack(endian + "H", len(tags)) + b"".join(entries) + b"\0" * 4
+
+
+def segment(kind, content):
+    return struct.pack(">BBH", 0xFF, kind, len(content) + 2) + content
+
+
+def chunk(name, content):
+    checked = name + content
+    return struct.pack(">I", len(content)) + checked + struct.pack(">I", zlib.crc32(checked))
+
+
+TURNED = (0x0112, 3, 1, b"\0\6\0\0")
+EXIF = segment(0xE1, b"Exif\0\0" + tiff(TURNED))
+FALSE_EXIF = segment(0xE1, b"Exif\0\0" + tiff((0x0112, 3, 1, b"\0\3\0\0")))
+SEGMENTS = {
+    "16 bits": EXIF,
+    "32 bits, high byte first": segment(0xE1, b"Exif\0\0" + tiff((0x0112, 4, 1, b"\0\0\0\6"))),
+    "32 bits, low byte first": segment(
+        0xE1, b"Exif\0\0" + tiff((0x0112, 4, 1, b"\6\0\0\0"), endian="<")
+    ),
+    "the first of two values": segment(0xE1, b"Exif\0\0" + tiff((0x0112, 3, 2, b"\0\6\0\3"))),
+    "the first of two tags": segment(0xE1, b"Exif\0\0" + tiff(TURNED, (0x0112, 3, 1, b"\0\3\0\0"))),
+    "named twice": segment(0xE1, b"Exif\0\0" * 2 + tiff(TURNED)),
+    "after a comment with its name": segment(0xFE, b"of Exif\0\0II*\0") + EXIF,
+    "after a comment that holds one": segment(0xFE, FALSE_EXIF) + EXIF,
+    "after filling": b"\xff\xff" + EXIF,
+    "in two segments": segment(0xE1, b"Exif\0\0" + tiff(TURNED)[:20])
+    + segment(0xE1, b"Exif\0\0" + tiff(TURNED)[20:]),
+}
+
+
+@pytest.mark.parametrize("kind", SEGMENTS)
+def test_a_rotation_is_found_in_jpeg(kind):
+    plain = fakes.encoded(noise(60, 90), "JPEG")
+    check(plain[:2] + SEGMENTS[kind] + plain[2:], upright=plain)
+
+
+CHUNKS = {  # before the pixels and behind them
+    "before": (chunk(b"eXIf", tiff(TURNED)), b""),
+    "behind": (b"", chunk(b"eXIf", tiff(TURNED))),
+    "the last of two": (chunk(b"eXIf", tiff()), chunk(b"eXIf", tiff(TURNED))),
+    "named as in JPEG": (chunk(b"eXIf", b"Exif\0\0" + tiff(TURNED)), b""),
+    "after a text with its name": (
+        chunk(b"tEXt", b"note\0an eXIf word") + chunk(b"eXIf", tiff(TURNED)),
+        b"",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CHUNKS)
+def test_a_rotation_is_found_in_png(kind):
+    before, behind = CHUNKS[kind]
+    plain = fakes.encoded(noise(60, 90))
+    check(plain[:33] + before + plain[33:-12] + behind + plain[-12:], upright=plain)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        tiff((0x0112, 1, 1, b"\6\0\0\0")),  # a byte
+        tiff((0x0112, 3, 0, b"\0\6\0\0")),
+        tiff((0x0112, 3, 3, b"\0\6\0\0")),  # told elsewhere
+        tiff((0x0112, 4, 1, b"\0\1\0\6")),
+        b"XX" + tiff(TURNED)[2:],
+    ],
+    ids=repr,
+)
+def test_what_is_no_orientation_says_nothing(block):
+    check(fakes.encoded(noise(60, 90), "JPEG", exif=b"Exif\0\0" + block))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("grey", [0, 1, 3, 15, 257])
+def test_a_transparent_grey_is_white(depth, grey):
+    levels = noise(SIZE, SIZE, 1) % 2**depth
+    bits = np.unpackbits(levels[..., None], axis=2)[..., 8 - depth :].reshape(SIZE, -1)
+    rows = b"".join(b"\0" + np.packbits(row).tobytes() for row in bits)
+    header = struct.pack(">IIBBBBB", SIZE, SIZE, depth, 0, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), chunk(b"tRNS", struct.pack(">H", grey))]
+    chunks += [chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+    check(data)
+    shown = decoder("stretch", "raw")[1](tf.constant([data]))[0, ..., 0]
+    is_clear = levels == grey % 2**depth
+    np.testing.assert_array_equal(shown, np.where(is_clear, 255, levels * (255 // (2**depth - 1))))
 
 
 @pytest.mark.parametrize("file_format", ["BMP", "GIF"])

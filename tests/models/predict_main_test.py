@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import preprocess, runs
+from models import assessment, preprocess, runs
 from records import build, images, record_set, sources
 from tests import fakes
 
@@ -58,12 +58,18 @@ WRONG = [
     (["--run_dir=raw", "source", "nowhere"], "there is no file, folder or archive 'nowhere'"),
     (["--run_dir=raw", "--output=x.txt", "source"], "--output must end in .csv or .json"),
     (["--run_dir=raw", "--output=gone/x.csv", "source"], "must lie in an existing folder"),
+    (
+        ["--run_dir=raw", "--output=there.csv", "source"],
+        "OutputError: .*there.csv exists and is no empty folder; choose another",
+    ),
+    (["--run_dir=raw", "--output=full.csv", "source"], "OutputError: .*full.csv exists and is no"),
     (["--run_dir=raw", "--batch_size=0", "source"], "--batch_size must be at least 1, got 0"),
     (["--run_dir=raw", "--grad_cam_class=a", "source"], "--grad_cam_class belongs to --grad_cam"),
     (
         ["--run_dir=raw", "--grad_cam=x", "--grad_cam_class=a", "source"],
         "UsageError: --grad_cam_class must be one of 밝음, 어두움, got 'a'",
     ),
+    (["--run_dir=raw", "--grad_cam=x.csv", "--output=x.csv", "source"], "must be two places"),
     (["--run_dir=raw", "--grad_cam=source", "source"], "OutputError: .*source exists and is no"),
     (["--run_dir=raw", "empty"], "NoFilesError: no file in empty, 1 hidden"),
     (["--run_dir=source", "source"], "RunError: no finished run in 'source'"),
@@ -97,8 +103,9 @@ def built(root, encoding):
 def another(root, name, **changes):
     """Copies the trained run, with other facts."""
     shutil.copytree(root / "raw", root / name)
-    run = runs.load(str(root / "raw"))
-    runs.save(dataclasses.replace(run, **changes), str(root / name))
+    run = dataclasses.replace(runs.load(str(root / "raw")), **changes)
+    runs.save(run, str(root / name))
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -114,16 +121,15 @@ def root(tmp_path_factory):
     for encoding in ("png", "jpeg"):
         info = opened[encoding].manifest
         facts = {"records": opened[encoding].folder, "records_digest": info.digest, "fold": ()}
-        another(root, encoding, **facts, pixels=preprocess.facts(info))
-        done = fakes.run_module("models.evaluate_main", f"--run_dir={root}/{encoding}")
-        assert done.returncode == 0, done.stderr
+        run = another(root, encoding, **facts, pixels=preprocess.facts(info))
+        assessment.report_on(run, str(root / encoding), opened[encoding], "test")
     another(root, "alone", records="/gone")
     another(root, "older", pixels={})
     another(root, "forgetful", pixels={}, records="/gone")
     good = (root / "source/밝음/000.png").read_bytes()
     broken = {"가.jpg": b"<html>", "cut.png": good[:200], "good.png": good, ".hidden": b"x"}
     fakes.tree(root / "broken", broken)
-    fakes.tree(root / "empty", {".hidden": b""})
+    fakes.tree(root, {"empty/.hidden": b"", "there.csv": b"mine", "full.csv/x": b"mine"})
     with zipfile.ZipFile(root / "source.zip", "w") as archive:
         for path in (root / "source").glob("*/*.png"):
             archive.write(path, path.relative_to(root / "source"))
@@ -242,10 +248,13 @@ def test_wrong_use(found, number):
     assert re.search(WRONG[number][1], found[number]["error"])
 
 
+def test_what_stands_there_already_is_kept_and_nothing_beside_it(root, found):
+    assert (root / "there.csv").read_bytes() == (root / "full.csv/x").read_bytes() == b"mine"
+    assert [path.name for path in root.iterdir() if path.name.startswith(".")] == []
+
+
 def test_the_binary_itself(root, found):
-    arguments = ("models.predict_main", f"--run_dir={root}/raw")
-    done = fakes.run_module(*arguments, f"{root}/broken", f"{root}/source/밝음/\udcff.jpg")
+    paths = (f"{root}/broken", f"{root}/source/밝음/\udcff.jpg")
+    done = fakes.run_module("models.predict_main", f"--run_dir={root}/raw", *paths)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert "\\udcff.jpg" in done.stdout and len(done.stderr.splitlines()) == 2
-    done = fakes.run_module(*arguments)
-    assert done.returncode == 2 and "name the files, folders or archives" in done.stderr

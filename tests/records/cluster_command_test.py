@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests import fakes
 from tests.records import pictures
 
 STRAYS = [f"그림/photo {number}.png" for number in range(9)] + ["그림/\udcff photo.png"]
+NEIGHBOUR = "그림/a photo.png"  # a drawing, for all its name
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +24,7 @@ def packed(tmp_path_factory):
     root = tmp_path_factory.mktemp("cluster")
     drawings, images = 40, pictures.stacked(120, 10)
     names = [f"{('그림', 'plain', 'other')[at // drawings]}/{at}.png" for at in range(120)] + STRAYS
+    names[0] = NEIGHBOUR
     for name, image in zip(names, images, strict=True):
         fakes.tree(root / "source", {name: fakes.encoded(image)})
     fakes.tree(root / "source", {"few/only.png": fakes.encoded(images[0])})
@@ -35,6 +38,8 @@ def packed(tmp_path_factory):
     ]
     with open(root / "tags.csv", "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "kind"), *rows, ("plain/gone.png", "drawing")])
+    korean = (root / "tags.csv").read_text("utf-8").encode("cp949")
+    (root / "tags949.csv").write_bytes(korean)
     return root
 
 
@@ -57,11 +62,17 @@ def read_csv(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def excluding(done: str) -> list[str]:
+    return [line.strip() for line in done.splitlines() if "--exclude=" in line]
+
+
 def test_strays_are_proposed_and_nothing_else(packed, done):
     listed = read_csv(packed / "out" / "exclusions.csv")
     assert {line["path"] for line in listed} == set(STRAYS[:-1])
     assert "10 of 131 images are proposed" in done
-    assert "1 have names that are not UTF-8" in done and "'--exclude=그림/? photo.png'" in done
+    assert "1 have names that are not UTF-8" in done and excluding(done) == [
+        r"$'--exclude=그림/\xff photo.png'"
+    ]
     said = json.loads((packed / "out" / "clusters.json").read_text("utf-8"))
     assert {group["name"]: group["verdict"] for group in said["groups"]} == {
         "few": "too few images",
@@ -77,9 +88,11 @@ def test_a_build_with_what_was_printed_leaves_them_out(packed, done, tmp_path):
     command = done.splitlines()[-1].split()
     assert command[:3] == ["python", "-m", "records.build_main"]
     assert command[4] == f"--exclusions={packed / 'out' / 'exclusions.csv'}"
+    (word,) = excluding(done)
+    said = subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True)
     built = fakes.run_module(
         *("records.build_main", f"--source={packed / 'source'}", command[4], "--num_workers=1"),
-        *("--exclude=그림/? photo.png", f"--output={tmp_path / 'clean'}", "--image_size=32"),
+        *(os.fsdecode(said.stdout), f"--output={tmp_path / 'clean'}", "--image_size=32"),
     )
     assert built.returncode == 0, built.stderr
     opened = record_set.open_set(str(tmp_path / "clean"))
@@ -96,8 +109,8 @@ def test_equal_commands_write_equal_bytes(packed, done, tmp_path):
 
 
 def test_tags_are_compared_with_and_other_settings_tried(packed, tmp_path):
-    tags = (f"--tags={packed / 'tags.csv'}", "--tag_column=kind", "--ablation")
-    found = cluster(packed, tmp_path / "out", *tags)
+    tags = (f"--tags={packed / 'tags949.csv'}", "--csv_encoding=cp949", "--tag_column=kind")
+    found = cluster(packed, tmp_path / "out", *tags, "--ablation")
     assert found.returncode == 0, found.stderr
     assert "precision 1.000, recall 1.000, adjusted Rand index over all 1.000" in found.stdout
     assert "1 tags are of no image of the set: 'plain/gone.png'" in found.stdout
@@ -121,7 +134,8 @@ def test_one_class_of_one_split_or_all_at_once(packed, tmp_path):
     said = json.loads((tmp_path / "out" / "clusters.json").read_text("utf-8"))
     assert [group["name"] for group in said["groups"]] == ["all images"]
     photos = sum(line["tag"] == "photo" for line in table)
-    assert photos == sum("photo" in line["path"] for line in table) > 0
+    named = [line["path"] for line in table if "photo" in line["path"]]
+    assert photos == len(set(named) - {NEIGHBOUR}) > 0
 
 
 def test_a_set_larger_than_the_guard_says_so(packed, tmp_path, monkeypatch, capsys):
@@ -145,17 +159,21 @@ def test_what_stands_there_already_is_kept(packed, tmp_path):
     ("arguments", "said"),
     [
         (["--num_clusters=1"], "num_clusters must lie in 2..100, got 1"),
+        (["--seed=-1"], "seed must be at least 0, got -1"),
         (["--classes=그림,cats"], "--classes must be one of few, other, plain, 그림, got 'cats'"),
         (["--ablation"], "--ablation needs --tags"),
         (["--tags=TAGS"], "--tags must have the column 'tag', got 'path', 'kind' (--tag_column)"),
         (["--tags=TAGS", "--tag_column=kind", "--stray_tags=x"], "no image has the tag 'x'"),
         (["--tags=TWICE", "--tag_column=path"], "'a' stands there a second time"),
+        (["--tags=KOREAN"], "save it as UTF-8 or, of --labels or --tags, name the encoding"),
+        (["--csv_encoding=cp949"], "--csv_encoding needs --tags"),
         (["--rows=3"], "--rows belongs to show"),
     ],
 )
 def test_wrong_use_is_a_line(packed, tmp_path, arguments, said):
     fakes.tree(tmp_path, {"twice.csv": b"path\na\na\n"})
     places = {"TAGS": packed / "tags.csv", "TWICE": tmp_path / "twice.csv"}
+    places["KOREAN"] = packed / "tags949.csv"
     for name, path in places.items():
         arguments = [argument.replace(name, str(path)) for argument in arguments]
     refused = cluster(packed, tmp_path / "out", *arguments)

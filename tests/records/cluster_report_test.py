@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import subprocess
 
 import numpy as np
 import pytest
@@ -86,23 +87,34 @@ def test_a_name_that_is_not_utf_8_is_named_beside_the_list(grouped):
     assert {reason for _, reason in listed} == {"stray photo in <i>마스크"}
 
 
-@pytest.mark.parametrize("key", ODD)
-def test_a_pattern_matches_its_name_and_no_plain_other(key):
-    pattern = cluster_report.pattern(key)
-    assert fnmatch.fnmatchcase(key, pattern) and pattern.isprintable()
-    assert not fnmatch.fnmatchcase("a/x.png", pattern)
+NAMES = [*ODD, "cat/가.png", "cat/a.png", "a/x.png", "a/it's\\x41.png", "a/it'sA.png"]
+NAMES += [os.fsdecode(f"cat/{letter}고양이.png".encode("cp949")) for letter in "가나다라마"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flag_excludes_its_file_and_no_other(name):
+    flag = cluster_report.exclude_flag(name)
+    assert flag.isprintable()
+    done = subprocess.run(["bash", "-c", f"printf %s {flag}"], capture_output=True, check=True)
+    pattern = os.fsdecode(done.stdout).removeprefix("--exclude=")
+    assert [each for each in NAMES if fnmatch.fnmatchcase(each, pattern)] == [name]
 
 
 def test_a_file_goes_only_with_all_its_images(tmp_path):
     keys = [b"a.png#0,0,4,4", b"a.png#4,0,8,4", b"b.png#0,0,4,4", b"c#d.png#1,1,2,2"]
+    keys += [b"\xff.png#0,0,4,4", b"\xff.png#4,0,8,4", b"\xfe.png#0,0,4,4"]
     every = [made.Row(key, split="train") for key in keys]
-    every.append(made.Row(b"b.png#4,4,8,8", split="test"))  # not looked at
+    for key in (b"b.png#4,4,8,8", b"\xfe.png#4,4,8,8"):  # not looked at
+        every.append(made.Row(key, split="test"))
     settings = {"boxes": True}
     opened = made.record_set_of(tmp_path / "set", every, settings=settings)
     rows = cluster_rows.rows_of(opened, ["train"])
     listed, unlisted = cluster_report.exclusions(rows, [group_of(rows, set(rows.keys))])
     assert [path for path, _ in listed] == ["a.png", "c#d.png"]
-    assert unlisted["part_of_file"] == ["b.png#0,0,4,4"]
+    assert unlisted == {
+        "not_utf8": ["\udcff.png"],
+        "part_of_file": ["b.png#0,0,4,4", "\udcfe.png#0,0,4,4"],
+    }
 
 
 # --- the summary and the page ---

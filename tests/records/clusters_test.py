@@ -122,6 +122,7 @@ def test_robust_scaling_bears_what_lies_far_out(mixed):
     [
         ({"num_clusters": 1}, r"num_clusters must lie in 2\.\.100, got 1"),
         ({"num_clusters": 20, "most_rows": 30}, "most_rows must be at least 40, got 30"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"linkage": "single"}, "linkage must be one of .*'ward'.*'single'"),
         ({"scaling": "minmax"}, "scaling must be one of .*'minmax'"),
         ({"features": "none"}, "features must be one of .*'none'"),

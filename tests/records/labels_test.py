@@ -219,6 +219,17 @@ def test_a_byte_order_mark_says_the_encoding(tmp_path, mark, encoding):
 
 
 @pytest.mark.parametrize(
+    "read",
+    [labels.by_csv, labels.parse_map, lambda path: labels.key_table(path, "label")],
+)
+def test_a_table_that_is_not_utf_8_can_be_mended(tmp_path, read):
+    path = csv(tmp_path, "path,label\n가.jpg,나\n".encode("cp949"))
+    message = "save it as UTF-8 or, of --labels or --tags, name the encoding with --csv_encoding"
+    with pytest.raises(sources.SourceError, match=message):
+        read(path)
+
+
+@pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: labels.parse_map("01=worn,02"), "parts from=to, got '02'"),

@@ -34,7 +34,7 @@ class Chance:
         majority_share: accuracy of naming it always.
         prior_matched: of naming each class as often as it occurs, at random.
         unrelated: of naming each class as often as these predictions do, at random.
-        z: standard deviations of the hits above those of `unrelated` (`metrics.chance_z`); images
+        z: standard deviations of the hits above those of `unrelated` (`z_of`); images
             of one group count less, the more alike they are answered.
         swapped: pairs (class, the class it is taken for), if other names would fit far better.
         verdict: `one_class` if all images are of one class, so that nothing can be told; `swapped`
@@ -59,7 +59,7 @@ def of(matrix: np.ndarray, images: Images | None = None) -> Chance:
         images: those that were counted, if some of them may belong together.
     """
     count, support = int(matrix.sum()), matrix.sum(1)
-    shares, z = support / count, metrics.chance_z(matrix, images)
+    shares, z = support / count, z_of(matrix, images)
     # Guesses by the shares of the classes are independent: an image of class c is hit by shares[c].
     prior_deviation = math.sqrt(float((support * shares * (1 - shares)).sum())) / count
     unrelated = float(metrics.accuracy_of(metrics.if_unrelated(matrix)))
@@ -68,11 +68,58 @@ def of(matrix: np.ndarray, images: Images | None = None) -> Chance:
         majority=int(support.argmax()),
         majority_share=float(shares.max()),
         prior_matched=_guess(float((shares**2).sum()), prior_deviation),
-        unrelated=_guess(unrelated, metrics.hits_deviation(matrix, images) / count),
+        unrelated=_guess(unrelated, hits_deviation(matrix, images) / count),
         z=z,
         swapped=pairs,
         verdict=ONE_CLASS if shares.max() == 1 else SWAPPED if pairs else _verdict(z),
     )
+
+
+def z_of(matrix: np.ndarray, images: Images | None = None) -> float:
+    """Returns how many standard deviations the hits lie above those of unrelated predictions.
+
+    0 where nothing could vary, such as one class predicted always.
+    """
+    deviation = hits_deviation(matrix, images)
+    excess = np.trace(matrix) - np.trace(metrics.if_unrelated(matrix))
+    return float(excess / deviation) if deviation > 1e-6 else 0.0
+
+
+def hits_deviation(matrix: np.ndarray, images: Images | None = None) -> float:
+    """Returns the standard deviation of the hits of predictions unrelated to the images.
+
+    That of predictions dealt to the images at random (the permutation distribution of a bilinear
+    statistic, Hoeffding 1951, doi:10.1214/aoms/1177729545), made wider by `group_effect`.
+    """
+    count = int(matrix.sum())
+    if count < 2:
+        return 0.0
+    expected = metrics.if_unrelated(matrix)
+    variance = (expected * _excess_of_cells(matrix) ** 2).sum() * count / (count - 1)
+    return math.sqrt(variance * group_effect(matrix, images))
+
+
+def group_effect(matrix: np.ndarray, images: Images | None) -> float:
+    """Returns how many times the hits vary more than those of independent images; at least 1.
+
+    The variance between groups over that between images (the cluster-robust variance, Liang and
+    Zeger 1986, doi:10.1093/biomet/73.1.13).
+    """
+    if images is None or images.independent or images.num_groups < 2:
+        return 1.0
+    of_image = _excess_of_cells(matrix)[images.labels, images.predicted]
+    of_image = of_image - of_image.mean()
+    of_group = np.bincount(np.unique(images.groups, return_inverse=True)[1], of_image)
+    alone, together = float((of_image**2).sum()), float((of_group**2).sum())
+    num_groups = images.num_groups
+    return max(1.0, together / alone * num_groups / (num_groups - 1)) if alone > 1e-9 else 1.0
+
+
+def _excess_of_cells(matrix: np.ndarray) -> np.ndarray:
+    """Returns what an image of each cell adds to the hits beyond what its row and column give."""
+    count, support, named = matrix.sum(), matrix.sum(1), matrix.sum(0)
+    excess = np.eye(len(matrix)) - (named / count)[:, None] - (support / count)[None, :]
+    return excess + (support * named).sum() / count**2
 
 
 def swapped(matrix: np.ndarray, images: Images | None = None) -> tuple[tuple[int, int], ...]:
@@ -90,7 +137,7 @@ def swapped(matrix: np.ndarray, images: Images | None = None) -> tuple[tuple[int
     true, named = optimize.linear_sum_assignment(matrix, maximize=True)
     other = dict(zip(true.tolist(), named.tolist(), strict=True))
     gained = {t: int(matrix[t, n] - matrix[t, t]) for t, n in other.items()}
-    effect, found = metrics.group_effect(matrix, images), []
+    effect, found = group_effect(matrix, images), []
     for cycle in _cycles(other):
         gains = [gained[t] for t in cycle]
         least = _SWAPPED_Z * math.sqrt(matrix[cycle].sum() * effect)

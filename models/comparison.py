@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from models import changes, metrics, predictions, runs, significance, summary
+from models import chance, changes, metrics, predictions, runs, significance, summary
 from models.changes import Change
 from models.evaluation import Table
 from records import cli, files, folds
@@ -187,7 +187,7 @@ def compare(
             name=each.name,
             folders=each.folders,
             metrics=_measured(own),
-            chance_z=tuple(metrics.chance_z(table.confusion, table.images) for table in own),
+            chance_z=tuple(chance.z_of(table.confusion, table.images) for table in own),
             difference=difference,
             changes=_changes(variations[0], tables[0], each, own, class_names),
         )

@@ -295,53 +295,6 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
     )
 
 
-def chance_z(matrix: np.ndarray, images: Images | None = None) -> float:
-    """Returns how many standard deviations the hits lie above those of unrelated predictions.
-
-    0 where nothing could vary, such as one class predicted always.
-    """
-    deviation = hits_deviation(matrix, images)
-    excess = np.trace(matrix) - np.trace(if_unrelated(matrix))
-    return float(excess / deviation) if deviation > 1e-6 else 0.0
-
-
-def hits_deviation(matrix: np.ndarray, images: Images | None = None) -> float:
-    """Returns the standard deviation of the hits of predictions unrelated to the images.
-
-    That of predictions dealt to the images at random (the permutation distribution of a bilinear
-    statistic, Hoeffding 1951, doi:10.1214/aoms/1177729545), made wider by `group_effect`.
-    """
-    count = int(matrix.sum())
-    if count < 2:
-        return 0.0
-    expected = if_unrelated(matrix)
-    variance = (expected * _excess_of_cells(matrix) ** 2).sum() * count / (count - 1)
-    return math.sqrt(variance * group_effect(matrix, images))
-
-
-def group_effect(matrix: np.ndarray, images: Images | None) -> float:
-    """Returns how many times the hits vary more than those of independent images; at least 1.
-
-    The variance between groups over that between images (the cluster-robust variance, Liang and
-    Zeger 1986, doi:10.1093/biomet/73.1.13).
-    """
-    if images is None or images.independent or images.num_groups < 2:
-        return 1.0
-    of_image = _excess_of_cells(matrix)[images.labels, images.predicted]
-    of_image = of_image - of_image.mean()
-    of_group = np.bincount(np.unique(images.groups, return_inverse=True)[1], of_image)
-    alone, together = float((of_image**2).sum()), float((of_group**2).sum())
-    num_groups = images.num_groups
-    return max(1.0, together / alone * num_groups / (num_groups - 1)) if alone > 1e-9 else 1.0
-
-
-def _excess_of_cells(matrix: np.ndarray) -> np.ndarray:
-    """Returns what an image of each cell adds to the hits beyond what its row and column give."""
-    count, support, named = matrix.sum(), matrix.sum(1), matrix.sum(0)
-    excess = np.eye(len(matrix)) - (named / count)[:, None] - (support / count)[None, :]
-    return excess + (support * named).sum() / count**2
-
-
 def log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Returns the mean negative log probability of the true class, in nats."""
     of_true = probabilities[np.arange(len(labels)), labels]

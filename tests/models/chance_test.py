@@ -65,3 +65,27 @@ def test_ranges_are_what_guessing_shows():
 )
 def test_swapped_names_are_told(matrix, pairs):
     assert chance.swapped(np.array(matrix)) == tuple(pairs)
+
+
+def test_chance_z_is_what_shuffling_shows():
+    matrix = np.array([[30, 5, 5], [10, 20, 10], [0, 5, 15]])
+    labels = np.repeat(np.arange(3), matrix.sum(1))
+    predicted = np.concatenate([np.repeat(np.arange(3), row) for row in matrix])
+    rng = np.random.default_rng(0)
+    hits = [(labels == rng.permutation(predicted)).sum() for _ in range(20_000)]
+    expected = (np.trace(matrix) - np.mean(hits)) / np.std(hits)
+    np.testing.assert_allclose(chance.z_of(matrix), expected, rtol=0.02)
+
+
+def test_a_collapsed_model_has_no_z():
+    assert chance.z_of(np.array([[60, 0], [40, 0]])) == 0
+
+
+@pytest.mark.parametrize("size", [7, 50])
+def test_answers_of_a_group_are_one_answer(size):
+    rng, zs = np.random.default_rng(0), []
+    for _ in range(300):
+        labels, predicted = (np.repeat(rng.integers(0, 2, 12), size) for _ in range(2))
+        images = metrics.Images(labels, predicted, np.repeat(np.arange(12), size))
+        zs.append(chance.z_of(metrics.confusion(labels, predicted, 2), images))
+    assert np.mean(np.abs(zs) > 1.96) < 0.08 and np.mean(np.abs(zs) > 3) < 0.01

@@ -4,8 +4,10 @@ Beside the binaries the one module that joins `datapipe` and `models`: those tha
 that evaluate must judge alike.
 """
 
+import dataclasses
 import io
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ def report_on(
     *,
     batch_size: int = 256,
     output: str = "",
+    shares: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Writes predictions and report of a split; returns what `report.json` says.
 
@@ -51,6 +54,7 @@ def report_on(
         split: every image of it counts once.
         batch_size: images at a time.
         output: folder for the files; the run's if empty.
+        shares: weights of classes in another place, by name, of which scores are wanted too.
 
     Raises:
         RunError: if the weights are missing or damaged.
@@ -64,6 +68,7 @@ def report_on(
         normalized=any(
             isinstance(each, keras.layers.BatchNormalization) for each in model._flatten_layers()
         ),
+        shares=shares or {},
     )
     return results.write(
         run,
@@ -152,13 +157,7 @@ def _with_training(
         wrong = neighbours.see(model, [_batch(run, opened, split, shown)])
         near = neighbours.nearest(neighbours.at(wrong, shown), seen, _NEIGHBOURS)
         found = dict(zip(shown, near, strict=True))
-    return report.Beside(
-        validation=beside.validation,
-        trained=matrix,
-        num_compared=len(seen.rows),
-        near=found,
-        normalized=beside.normalized,
-    )
+    return dataclasses.replace(beside, trained=matrix, num_compared=len(seen.rows), near=found)
 
 
 def _batch(run: runs.Run, opened: RecordSet, split: str, rows: list[int]) -> dict[str, tf.Tensor]:

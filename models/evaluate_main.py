@@ -5,18 +5,25 @@
 Every image of the split counts once; nothing is resampled or shuffled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 from absl import flags
 
-from datapipe import resident
+from datapipe import flag_values, resident
 from models import assessment, runs
-from records import cli, manifest, record_set, tfrecord
+from records import cli, manifest, record_set, targets, tfrecord
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
 _RECORDS = flags.DEFINE_string("records", None, "Record set; that of the training if left out.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for the report; the run's if left out.")
+_CLASS_SHARES = flags.DEFINE_list(
+    "class_shares",
+    [],
+    "Also the scores where the classes have other shares than in the split: class=weight,... or"
+    " balanced. The images of a class are weighted alike; nothing is drawn again.",
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time.")
 
 
@@ -35,6 +42,8 @@ def main(arguments: Sequence[str]) -> int:
             " give it as --records to evaluate on it all the same"
         )
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
+    counts = opened.manifest.split(_SPLIT.value).class_counts
+    shares = _shares(dict(zip(run.class_names, counts, strict=True)))
     assessment.report_on(
         run,
         run_dir,
@@ -42,8 +51,22 @@ def main(arguments: Sequence[str]) -> int:
         _SPLIT.value,
         batch_size=_BATCH_SIZE.value,
         output=_OUTPUT.value or run_dir,
+        shares=shares,
     )
     return cli.DONE
+
+
+def _shares(counts: Mapping[str, int]) -> dict[str, float]:
+    """Returns the weights that --class_shares gives to classes with so many images."""
+    if _CLASS_SHARES.value == ["balanced"]:
+        return {name: 1.0 for name, count in counts.items() if count}
+    shares = flag_values.by_class("class_shares", _CLASS_SHARES.value)
+    if shares:
+        flag_values.checked(lambda: targets.Target("shares", shares=shares))
+        flag_values.checked(
+            lambda: targets.named_shares(shares, np.array(list(counts.values())), list(counts))
+        )
+    return shares
 
 
 if __name__ == "__main__":

@@ -152,7 +152,13 @@ class Images:
         return self.num_groups == len(self.groups)
 
 
-def scores(matrix: np.ndarray, images: Images | None = None, *, seed: int = 0) -> dict[str, Score]:
+def scores(
+    matrix: np.ndarray,
+    images: Images | None = None,
+    *,
+    shares: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, Score]:
     """Returns the scores of `SCORES`, with intervals.
 
     Accuracy of independent images has a Wilson interval. All else has that of the posterior of the
@@ -169,21 +175,26 @@ def scores(matrix: np.ndarray, images: Images | None = None, *, seed: int = 0) -
     Args:
         matrix: counts [classes, classes].
         images: those that were counted, if some of them may belong together.
+        shares: of the classes in another place, of which the scores are then; the images of a class
+            are weighted alike. They need not sum to 1; a class with a share must have images.
         seed: of the draws.
     """
-    count, hits = int(matrix.sum()), int(np.trace(matrix))
-    expected = if_unrelated(matrix)
+    count, hits, weights = int(matrix.sum()), int(np.trace(matrix)), np.ones((len(matrix), 1))
+    if shares is not None:
+        weights[:, 0] = _ratio(shares / shares.sum() * count, matrix.sum(1))
+    weighted = matrix * weights
+    expected = if_unrelated(weighted)
     grouped = None if images is None or images.independent else images
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in SCORES}
     for matrices in _posterior(matrix, grouped, seed):
         for name, function in SCORES.items():
-            drawn[name].append(function(matrices))
+            drawn[name].append(function(matrices * weights))
     result = {}
     for name, function in SCORES.items():
-        value, chance = float(function(matrix)), float(function(expected))
+        value, chance = float(function(weighted)), float(function(expected))
         low, high = np.quantile(np.concatenate(drawn[name]), [0.025, 0.975]).tolist()
         result[name] = Score(value, min(low, value), max(high, value), count, chance)
-    if grouped is None:
+    if grouped is None and shares is None:
         low, high = wilson(hits, count)
         result["accuracy"] = dataclasses.replace(result["accuracy"], low=low, high=high)
     return result

@@ -11,10 +11,11 @@ from models import alarms, breakdown, chance, metrics, neighbours, probabilities
 from models.evaluation import Table
 from models.metrics import Score
 from models.runs import Run
-from records import folds
+from records import folds, targets
 from records.record_set import RecordSet
 
 MOST_PICTURES = 60  # mistakes that the page shows
+_MAIN = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Beside:
         num_compared: training images among which neighbours were looked for.
         near: neighbours of evaluated rows, the nearest first.
         normalized: whether the model has batch normalization.
+        shares: weights of classes in another place, by name, of which scores are wanted too.
     """
 
     validation: Table | None = None
@@ -34,6 +36,7 @@ class Beside:
     num_compared: int = 0
     near: Mapping[int, Sequence[neighbours.Neighbour]] = dataclasses.field(default_factory=dict)
     normalized: bool = False
+    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 NOTHING = Beside()
@@ -67,6 +70,7 @@ def contents(
         "split": split,
         **_plain_scores(of_labels),
         **_plain_scores(of_probabilities),
+        "other_shares": _of_other_shares(run, table, beside.shares),
         "averages": _averages(matrix),
         "groups": table.images.num_groups,
         "chance": {**dataclasses.asdict(known), "majority": run.class_names[known.majority]},
@@ -103,8 +107,8 @@ def headline(said: Mapping[str, Any]) -> list[str]:
     """Returns the lines that matter: the verdict, two scores, and what is wrong."""
     return [
         said["verdict"],
-        f"accuracy {Score(**said['accuracy'])}",
-        f"macro F1 {Score(**said['macro_f1'])}",
+        *(f"{name} {Score(**said[key])}" for key, name in _MAIN.items()),
+        *_of_another_place(said),
         *(f"warning: {alarm['name']}: {alarm['said']}" for alarm in said["alarms"]),
     ]
 
@@ -154,6 +158,25 @@ def _plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, Any] | Non
         name: None if math.isnan(score.value) else dataclasses.asdict(score)
         for name, score in scores.items()
     }
+
+
+def _of_other_shares(run: Run, table: Table, shares: Mapping[str, float]) -> dict[str, Any] | None:
+    if not shares:
+        return None
+    matrix = table.confusion
+    weights = targets.named_shares(shares, matrix.sum(1), run.class_names)
+    parts = dict(zip(run.class_names, (weights / weights.sum()).tolist(), strict=True))
+    scores = metrics.scores(matrix, table.images, shares=weights)
+    return {"shares": parts, **_plain_scores(scores)}
+
+
+def _of_another_place(said: Mapping[str, Any]) -> list[str]:
+    other = said["other_shares"]
+    if not other:
+        return []
+    shares = ", ".join(f"{name} {share:.1%}" for name, share in other["shares"].items())
+    scores = (f"{name} {Score(**other[key])}" for key, name in _MAIN.items())
+    return [f"where the classes are {shares}: {'; '.join(scores)}"]
 
 
 def _of_training(trained: np.ndarray | None) -> dict[str, Any] | None:

@@ -96,20 +96,25 @@ def draws_per_epoch(
         # The inverse of the effective number of samples, Cui et al. 2019, arXiv:1901.05555, eq. 2,
         # times the count: the share of a class when its rows are weighted so.
         "effective": lambda: n * (1 - target.beta) / (1 - target.beta ** np.maximum(n, 1)),
-        "shares": lambda: _named_shares(target.shares, n, class_names),
+        "shares": lambda: named_shares(target.shares, n, class_names),
     }
     total = target.epoch_draws or int(n.sum())
     return apportionment.largest_remainder(weights[target.name](), total)
 
 
-def _named_shares(
-    shares: Mapping[str, float], n: np.ndarray, class_names: Sequence[str]
+def named_shares(
+    shares: Mapping[str, float], counts: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
+    """Returns the weight of each class, 0 of one that is not named; float64 [classes].
+
+    Raises:
+        ValueError: if a name is unknown, or its class has a weight and no rows.
+    """
     unknown = sorted(set(shares) - set(class_names))
     if unknown:
         raise ValueError(f"shares name {unknown[0]!r}; the classes are {', '.join(class_names)}")
     weights = np.array([shares.get(name, 0.0) for name in class_names])
-    for label in np.flatnonzero((weights > 0) & (n == 0)).tolist():
+    for label in np.flatnonzero((weights > 0) & (counts == 0)).tolist():
         name = class_names[label]
         raise ValueError(
             f"shares must be of classes with rows, got {name!r}: {shares[name]}, which has none in"

@@ -77,6 +77,18 @@ def test_scores_carry_count_interval_and_chance():
     assert "95 % interval" in str(macro) and "chance" in str(macro)
 
 
+def test_other_shares_weigh_the_images_of_a_class_alike():
+    matrix, shares = np.array([[8, 2], [1, 9]]), np.array([0.75, 0.25])
+    tripled = metrics.scores(matrix * [[3], [1]])
+    for name, score in metrics.scores(matrix, shares=shares).items():
+        assert (score.value, score.chance) == pytest.approx(
+            (tripled[name].value, tripled[name].chance)
+        )
+        assert score.count == 20 and score.low < score.value < score.high
+        if name != "balanced_accuracy":
+            assert score.value != pytest.approx(metrics.scores(matrix)[name].value)
+
+
 def test_a_test_without_mistakes_is_not_certain():
     macro = metrics.scores(np.array([[75, 0], [0, 75]]))["macro_f1"]
     wilson_low = metrics.wilson(150, 150)[0]

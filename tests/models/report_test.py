@@ -127,6 +127,19 @@ def test_the_three_lines_name_their_average(records):
     assert macro.startswith("macro F1 ") and "chance" in macro
 
 
+def test_scores_of_another_place_come_with_its_shares(records, tmp_path):
+    beside = report.Beside(shares={"마스크 <b>": 1, "없음": 9})
+    said = report.contents(made.run(records), records, "test", table_of(records, (1,)), beside)
+    assert said["other_shares"]["shares"] == {"마스크 <b>": 0.1, "없음": 0.9}
+    recalls = [row["recall"] for row in said["per_class"].values()]
+    value = said["other_shares"]["accuracy"]["value"]
+    assert value == pytest.approx(0.1 * recalls[0] + 0.9 * recalls[1])
+    assert "where the classes are 마스크 <b> 10.0%, 없음 90.0%" in report.headline(said)[3]
+    page = report_page.write(said, records, "test", str(tmp_path))
+    with open(page, encoding="utf-8") as file:
+        assert "Other shares of the classes" in file.read()
+
+
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [2.4, 3.6]), (0.012, 0.034, [0.01, 0.035])],

@@ -162,11 +162,15 @@ def _gap(matrix: np.ndarray, here: Score, trained: np.ndarray | None) -> Alarm |
 
 
 def _skipped(run: Run) -> Alarm | None:
-    skipped = int(run.history[-1].get("skipped", 0)) if run.history else 0
+    skipped = _num_skipped(run)
     if not skipped:
         return None
     rows = f"; rows to blame: {', '.join(list(run.skipped)[:5])}" if run.skipped else ""
     return Alarm("skipped", f"{skipped:,} steps had no finite loss and were skipped{rows}")
+
+
+def _num_skipped(run: Run) -> int:
+    return int(run.history[-1].get("skipped", 0)) if run.history else 0
 
 
 def _never_named(run: Run, matrix: np.ndarray) -> Alarm | None:
@@ -199,13 +203,13 @@ def _learning_rate(run: Run) -> Cause:
     losses = [line["loss"] for line in run.history]
     highest = max((line["learning_rate"] for line in run.history), default=0.0)
     rising = len(losses) > 1 and losses[-1] >= losses[0]
-    skipped = bool(run.history) and run.history[-1].get("skipped", 0) > 0
+    skipped = _num_skipped(run)
     course = f", the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
     return Cause(
         "learning rate",
-        rising or skipped or highest > _HIGH_RATE * default,
+        rising or skipped > 0 or highest > _HIGH_RATE * default,
         f"the highest was {highest:.3g}, {highest / default:,.1f} times the default"
-        f" ({default:.3g}){course}",
+        f" ({default:.3g}){course}; steps skipped: {skipped:,}",
     )
 
 

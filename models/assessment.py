@@ -60,6 +60,8 @@ def report_on(
         RunError: if the weights are missing or damaged.
         ManifestError: if there is no such split.
         DamagedRecordError: if a record cannot be read.
+        MemoryBudgetError: if the rows do not fit.
+        ValueError: if shares name an unknown class or one without images.
     """
     model = runs.load_model(run, run_dir)
     table = _table(run, model, opened, split, batch_size)

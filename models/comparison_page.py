@@ -18,7 +18,7 @@ _Pictures = Mapping[str, str]  # by key
 def write(compared: Comparison, folder: str) -> str:
     """Writes `comparison-<split>.html` into a folder; returns its path.
 
-    Pictures are those of the records that a run was trained on, as far as they are still there.
+    Pictures are those of the first run's records that hold all images shown; else there are none.
     """
     path = os.path.join(folder, f"comparison-{compared.split}.html")
     shown = {line.name: _shown(line.changes) for line in compared.lines}

@@ -19,7 +19,8 @@ def write(opened: RecordSet, run_dirs: Sequence[str], output: str) -> dict[str, 
     """Writes predictions and report of all images, and the list of suspicious labels.
 
     The report's score is that of the pooled predictions, each image once. `suspicious.csv` lists
-    the images whose label their prediction contradicts, the strongest contradiction first.
+    the images whose label their prediction contradicts, the strongest contradiction first;
+    `doubts.html` shows them and `overrides.csv` holds the corrections.
 
     Args:
         opened: the records, not yet dealt into folds.

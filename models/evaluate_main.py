@@ -1,4 +1,4 @@
-"""Evaluates a trained run on a split and writes `report.json` and `report.html`.
+"""Evaluates a trained run on a split: `report.html`, `report.json`, `predictions-<split>.csv`.
 
     python -m models.evaluate_main --run_dir=runs/photos
 

@@ -1,4 +1,4 @@
-"""Scores from integer confusion counts, each with its interval and what chance would give. NumPy.
+"""Scores from integer confusion counts, each with its interval and what chance would give.
 
 A confusion matrix is int64 [classes, classes], true classes down, predicted ones across. Matrices
 of parts of the data are merged by adding them; only then is anything divided.
@@ -21,8 +21,8 @@ _Z95 = 1.959963984540054  # the standard normal quantile of 0.975
 class Score:
     """A value with its 95 % interval, the images behind it, and the value that chance would give.
 
-    `chance` is the score to be expected of predictions that are unrelated to the images but name
-    each class as often as these do.
+    `chance` is that of the counts to be expected of predictions that are unrelated to the images
+    but name each class as often as these do; of probabilities, what `probabilities.scores` says.
     """
 
     value: float

@@ -87,7 +87,7 @@ def scores(
       areas under the curves of rates and of precision and recall (average precision); plain means
       over the classes that have images and do not have all. Chance: 0.5, and the classes' share.
 
-    All are NaN if a probability is not finite.
+    All are NaN if a probability is not finite, and the areas where no class ranks.
 
     Args:
         labels: int [n], at least 1.

@@ -23,7 +23,7 @@ class Beside:
     """What a report can say more, if it is known.
 
     Attributes:
-        validation: of the images that chose the epoch; of two classes it chooses a threshold too.
+        validation: of the images that a threshold is chosen on; None but for two classes.
         trained: confusion of unchanged images of the training split.
         num_compared: training images among which neighbours were looked for.
         near: neighbours of evaluated rows, the nearest first.
@@ -77,6 +77,7 @@ def contents(
         "verdict": _verdict(run, split, table, known) + _warning(run, record_set, split),
         "alarms": [dataclasses.asdict(each) for each in found],
         "trained_on": trained_on,
+        "leaks_kept": info.settings.get("on_leak") == "keep",
         "trained": _of_training(beside.trained),
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),

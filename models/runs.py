@@ -38,7 +38,7 @@ class Run:
         records_digest: of its manifest.
         train_split: name of the split that was trained on.
         validation_split: name of the split that chose the epoch to keep.
-        parameters: numbers that were trained.
+        parameters: numbers in the model, frozen ones too.
         device: strategy, replicas and precision.
         sampling: rows and draws per epoch of each class, and the target.
         flags: what differs from the defaults on the command line.

@@ -28,7 +28,7 @@ class ClusterOptions:
         scaling: of each feature: `standard` by mean and deviation, `robust` by median and
             quartiles, `none` leaves them.
         features: `histogram` is that of the colour space alone, `statistics` texture and looks,
-            `all` both. Scaled, texture makes up half of all variance if it is among them.
+            `all` both. Scaled, texture makes up half of all variance in `all`.
         seed: of the sample, and of the reference that clusters are compared with.
         most_rows: how many are clustered exactly. It takes memory for each pair of rows: 154 MB for
             6,206 rows. Of more, a sample is clustered and the others go to the nearest centre.

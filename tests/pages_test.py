@@ -1,7 +1,6 @@
 """Every page in a real browser: no error, nothing from outside, keyboard, narrow, dark, print."""
 
 import base64
-import os
 import shutil
 
 import numpy as np
@@ -136,6 +135,10 @@ IMAGES = "return Array.from(document.images).map(i => i.complete ? i.naturalWidt
 FETCHED = """
 return performance.getEntriesByType('resource').map(e => e.name).filter(n => !n.startsWith('data:'))
 """
+CUT_OFF = """
+return Array.from(document.querySelectorAll('.scroll'))
+  .map(e => e.scrollWidth > e.clientWidth && getComputedStyle(e).overflowX !== 'visible')
+"""
 COLOURS = """
 return Array.from(document.querySelectorAll('body, .soft, td, figcaption, .key')).map(e => {
   const back = x => getComputedStyle(x).backgroundColor, clear = 'rgba(0, 0, 0, 0)';
@@ -204,6 +207,10 @@ def test_text_stands_out_in_light_and_dark(page, scheme):
             assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
 
 
-def test_it_prints(page):
+def test_nothing_is_cut_off_in_print(page):
     assert base64.b64decode(page.print_page())[:5] == b"%PDF-"
-    assert os.path.getsize(page.current_url.removeprefix("file://")) > 2000
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not any(page.execute_script(CUT_OFF))
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})

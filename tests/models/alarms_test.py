@@ -103,7 +103,7 @@ def sampled(**values):
     [
         ("learning rate", with_last(learning_rate=0.2), "100.0 times the default"),
         ("learning rate", with_last(loss=3.0), "the loss went from 1 to 3"),
-        ("learning rate", with_last(skipped=1), "the highest was"),
+        ("learning rate", with_last(skipped=1), "steps skipped: 1"),
         ("batch normalization on little data", sampled(steps_per_epoch=3), "6 steps of 64"),
         ("batch normalization on little data", sampled(batch_size=4), "100 steps of 4"),
         ("imbalance", sampled(draws=[900, 9, 90]), "100.0 times as often"),

@@ -394,7 +394,8 @@ def _of_the_best(lines: Sequence[Line], metric: str) -> str:
     value = best.metrics[metric].mean
     said = f"best of {len(lines)} by {_words(metric)}: {best.name}, {value:.4f}"
     if best.difference is None:
-        return f"{said}; it is the base"
+        verdicts = {line.difference.verdict for line in lines if line.difference}
+        return f"{said}; it is the base{', all within noise of it' if verdicts == {NOISE} else ''}"
     if best.difference.verdict == BETTER:
         return f"{said}, above the base beyond noise, all {len(lines) - 1} comparisons considered"
     return (

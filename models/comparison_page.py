@@ -70,11 +70,16 @@ def _differing_flags(compared: Comparison) -> list[tuple[str, list[str]]]:
         except runs.RunError:
             own.append({})
     table = []
-    for name in sorted({name for given in own for name in given} - {"run_dir", "fold"}):
-        values = [cli.printable(str(given.get(name, ""))) for given in own]
+    for name in sorted({name for given in own for name in given} - {"run_dir", "fold", "report"}):
+        values = [_value(given.get(name, "")) for given in own]
         if len(set(values)) > 1:
             table.append((name, values))
     return table
+
+
+def _value(value: Any) -> str:
+    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return cli.printable(text) or "(default)"
 
 
 def _pictures(compared: Comparison, keys: set[str]) -> _Pictures:

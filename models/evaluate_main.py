@@ -62,6 +62,12 @@ def _shares(counts: Mapping[str, int]) -> dict[str, float]:
         return {name: 1.0 for name, count in counts.items() if count}
     shares = flag_values.by_class("class_shares", _CLASS_SHARES.value)
     if shares:
+        missing = [name for name, count in counts.items() if count and name not in shares]
+        if missing:
+            raise cli.UsageError(
+                f"--class_shares must name every class with images, {missing[0]} is missing"
+                f" ({missing[0]}=0 leaves it out)"
+            )
         flag_values.checked(lambda: targets.Target("shares", shares=shares))
         flag_values.checked(
             lambda: targets.named_shares(shares, np.array(list(counts.values())), list(counts))

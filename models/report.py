@@ -99,7 +99,9 @@ def contents(
         "accounting": info.accounting,
         "reasons": info.reasons,
         "notes": info.notes,
+        "records": record_set.folder,
         "records_digest": info.digest,
+        "near_duplicates": info.settings.get("near_duplicates", 0),
         "run": dataclasses.asdict(run),
     }
 
@@ -110,7 +112,15 @@ def headline(said: Mapping[str, Any]) -> list[str]:
         said["verdict"],
         *(f"{name} {Score(**said[key])}" for key, name in _MAIN.items()),
         *_of_another_place(said),
-        *(f"warning: {alarm['name']}: {alarm['said']}" for alarm in said["alarms"]),
+        *(line for alarm in said["alarms"] for line in _alarm_lines(alarm)),
+    ]
+
+
+def _alarm_lines(alarm: Mapping[str, Any]) -> list[str]:
+    found = [cause for cause in alarm["causes"] if cause["found"]]
+    return [
+        f"warning: {alarm['name']}: {alarm['said']}",
+        *(f"  look at the {cause['name']}: {cause['said']}" for cause in found),
     ]
 
 

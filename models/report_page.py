@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from models import report, runs
-from records import charts, files, pages
+from records import charts, files, folds, pages
 from records.record_set import RecordSet
 
 _TEMPLATE = os.path.join(os.path.dirname(__file__), "report.html.j2")
+_MAIN_SPLITS = ("test", folds.POOLED)
 _EDGE = 160  # pixels of a picture at most; two on a sharp screen
 _CARDS = {
     "accuracy": ("Accuracy", "hits over all images"),
@@ -46,6 +47,8 @@ def write(
 ) -> str:
     """Writes `report.json` and `report.html`, each whole or not at all; returns the page's path.
 
+    Of another split than `test` they are named after it, `report-<split>.html`.
+
     Args:
         said: of `report.contents`.
         record_set: the records, for pictures.
@@ -53,8 +56,10 @@ def write(
         folder: for the files.
         augmented: path of a PNG of what the model was shown, if there is one.
     """
-    files.write_whole(os.path.join(folder, "report.json"), files.json_bytes(_plain(said), indent=1))
-    path = os.path.join(folder, "report.html")
+    name = "report" if split in _MAIN_SPLITS else f"report-{split}"
+    path = os.path.join(folder, f"{name}.html")
+    data = files.json_bytes(_plain(said), indent=1)
+    files.write_whole(os.path.join(folder, f"{name}.json"), data)
     page = pages.render(
         _TEMPLATE,
         said=said,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import json
 import os
 import platform
@@ -135,9 +136,14 @@ def load(run_dir: str) -> Run:
         fields["fold"] = tuple(fields.get("fold", ()))
         return Run(**fields)
     except FileNotFoundError:
+        inner = sorted(glob.glob("*/" + FILE_NAME, root_dir=run_dir))
+        advice = (
+            f"it holds several, such as {os.path.join(run_dir, os.path.dirname(inner[0]))}"
+            if inner
+            else "train one with python -m models.train_main"
+        )
         raise RunError(
-            f"no finished run in {run_dir!r}: {FILE_NAME} is missing"
-            " (train one with python -m models.train_main)"
+            f"no finished run in {run_dir!r}: {FILE_NAME} is missing ({advice})"
         ) from None
     except (OSError, TypeError, KeyError, json.JSONDecodeError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from None

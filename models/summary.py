@@ -43,7 +43,8 @@ def of(run_dirs: Sequence[str], split: str) -> dict[str, Mean]:
     result = {}
     for name, function in METRICS.items():
         values = [float(function(matrix)) for matrix in matrices]
-        result[name] = Mean(*significance.mean_interval(values), tuple(values))
+        mean, low, high, deviation = significance.mean_interval(values)
+        result[name] = Mean(mean, max(low, 0.0), min(high, 1.0), deviation, tuple(values))
     return result
 
 

@@ -66,7 +66,10 @@ _VALIDATION_SPLIT = flags.DEFINE_string(
 )
 _REPORT = flags.DEFINE_list("report", [], "Splits to report on at the end, such as test.")
 _FOLDS = flags.DEFINE_integer(
-    "folds", 0, "Cross-validation: deal all rows into so many folds, and train one for each."
+    "folds",
+    0,
+    "Cross-validation: deal all rows into so many folds, at least 3. Each is tested on by a"
+    " training on all others but one, which chooses its epoch.",
 )
 _FOLD = flags.DEFINE_integer("fold", -1, "Train only the one that is tested on this fold.")
 _REPEATS = flags.DEFINE_integer("repeats", 1, "Trainings with seeds --seed, --seed + 1, ...")

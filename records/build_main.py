@@ -17,6 +17,7 @@ Add --dry_run to see what would be written.
 import ctypes
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from absl import flags
@@ -182,6 +183,8 @@ def _report(built: build.Built, listing: sources.Listing, output: str, started: 
         print(f"  each by name in {os.path.join(output, manifest.REJECTS_NAME)}")
     for note, count in result.notes.items():
         print(f"  {count:,} x {note}, in the set")
+    for label, count in Counter(listing.settings.get("overrides", {}).values()).items():
+        print(f"  {cli.printable(label)} is the class of {count:,} by --overrides")
     for line in _warnings(built, listing):
         print(f"  WARNING: {line}")
     sizes = ", ".join(f"{name} {split.count:,}" for name, split in result.splits.items())

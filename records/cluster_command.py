@@ -276,6 +276,12 @@ _FIGURES = ("silhouette", "one_kind_silhouette", "step", "gap")
 
 def _print_tags(tags: Mapping[str, Any], ablation: list[dict[str, Any]]) -> None:
     stray = cli.printable(" or ".join(tags["stray_tags"]))
+    if not _STRAY_TAGS.value:
+        counts = ", ".join(f"{tag} {count:,}" for tag, count in tags["given"].items())
+        print(
+            f"should be left out: {stray}, the rarest tag that is not ignored"
+            f" ({cli.printable(counts)}; --stray_tags and --ignore_tags choose)"
+        )
     rows: list[tuple[object, ...]] = [("class with both", "images", stray, "adjusted Rand index")]
     for name, one in tags["classes"].items():
         rows.append((name, one["images"], one["stray"], f"{one['ari']:.3f}"))

@@ -20,7 +20,7 @@ JSON_NAME, PAGE_NAME = "clusters.json", "clusters.html"
 PHOTO, DRAWING = "photo", "drawing"  # tags proposed where there are two kinds
 
 _TEMPLATE = os.path.join(os.path.dirname(__file__), "clusters.html.j2")
-_COLUMNS = ("path", "class", "split", "cluster", "margin", "photo_likeness", "tag", "stray")
+_COLUMNS = ("path", "class", "split", "cluster", "margin", "photo_likeness", "kind", "stray")
 _PICTURES, _FEWER_PICTURES = 12, 6  # of a cluster, typical and doubtful; fewer of one kind
 _MOST_GROUPS = 60  # whose pictures stand on the page
 _EDGE = 64  # pixels of a picture on the page
@@ -163,7 +163,7 @@ def _bash(part: str) -> str:
 
 
 def clusters_csv(rows: Rows, features: Features, groups: Sequence[Group]) -> bytes:
-    """Returns a line for every row, class by class; also tags by the columns path and tag."""
+    """Returns a line for every row, class by class; `kind` is what was found, not a given tag."""
     likeness = features.photo_likeness()
     lines: list[Sequence[object]] = [_COLUMNS]
     for group in groups:

@@ -349,7 +349,9 @@ class _Lister:
         ):
             for key in sorted(left):
                 line, _ = {**self._out, **self._overrides}[key]
-                raise SourceError(f"{path}, line {line}: {key!r} is no file that is used")
+                is_out = any(key == excluded for excluded, *_ in self._excluded)
+                why = "; --exclusions or --exclude leaves it out" if is_out else ""
+                raise SourceError(f"{path}, line {line}: {key!r} is no file that is used{why}")
 
     def _missing_rows(self, tree: trees.Tree) -> list[Exclusion]:
         """Returns the rows of the CSV that name no file, if that is allowed."""

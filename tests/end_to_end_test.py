@@ -59,10 +59,12 @@ def test_another_split_and_folder(run_dir, tmp_path):
     arguments = (f"--run_dir={run_dir}", "--split=validation", f"--output={tmp_path}/v")
     done = fakes.run_module("models.evaluate_main", *arguments, "--class_shares=dark=1,light=3")
     assert done.returncode == 0, done.stderr
-    said = json.loads((tmp_path / "v/report.json").read_text("utf-8"))
+    said = json.loads((tmp_path / "v/report-validation.json").read_text("utf-8"))
     assert said["split"] == "validation"
     assert said["other_shares"]["shares"] == {"dark": 0.25, "light": 0.75}
     assert "where the classes are dark 25.0%, light 75.0%: accuracy" in done.stdout
+    refused = fakes.run_module("models.evaluate_main", *arguments, "--class_shares=dark=1")
+    assert refused.returncode == 2 and "light is missing (light=0 leaves it out)" in refused.stderr
 
 
 def test_a_model_is_not_evaluated_on_other_classes(run_dir, tmp_path):

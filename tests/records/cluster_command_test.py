@@ -133,7 +133,7 @@ def test_one_class_of_one_split_or_all_at_once(packed, tmp_path):
     assert {line["split"] for line in table} == {"train"}
     said = json.loads((tmp_path / "out" / "clusters.json").read_text("utf-8"))
     assert [group["name"] for group in said["groups"]] == ["all images"]
-    photos = sum(line["tag"] == "photo" for line in table)
+    photos = sum(line["kind"] == "photo" for line in table)
     named = [line["path"] for line in table if "photo" in line["path"]]
     assert photos == len(set(named) - {NEIGHBOUR}) > 0
 

@@ -73,7 +73,7 @@ def test_every_row_stands_in_the_table_once(grouped):
     assert {line["split"] for line in table} == {"train", "test"}
     strays = {line["path"] for line in table if line["stray"] == "yes"}
     assert strays == {key.replace("\udcff", "\\udcff") for key in ODD}
-    assert {(one["tag"], one["cluster"], one["stray"]) for one in table} == {
+    assert {(one["kind"], one["cluster"], one["stray"]) for one in table} == {
         ("photo", "0", "yes"),
         ("drawing", "1", "no"),
     }

@@ -9,6 +9,7 @@ from absl import flags
 
 from datapipe import flag_values, options
 from datapipe.flag_values import refuse_unless
+from records import cli
 
 _AUGMENT = flags.DEFINE_enum(
     "augment", "none", sorted(options.PRESETS), "Preset of random changes to the images."
@@ -59,7 +60,7 @@ def augment_options() -> options.AugmentOptions:
     Raises:
         UsageError: if a value cannot be, or a flag has no effect beside the others.
     """
-    found = flag_values.checked(_options)
+    found = cli.checked(_options)
     moving = "changes that move pixels (shifts, rotation, ...), of which there are none"
     refuse_unless(found.warps, _FILL_MODE, moving)
     refuse_unless(found.warps and found.fill_mode == "constant", _CVAL, "--fill_mode=constant")

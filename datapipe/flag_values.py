@@ -1,27 +1,10 @@
 """Values of flags that are more than a word or a number, and what is wrong with them."""
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 from absl import flags
 
-from records import cli, tfrecord
-
-_Made = TypeVar("_Made")
-
-
-def checked(make: Callable[[], _Made]) -> _Made:
-    """Calls `make`; what it finds wrong with the flags is the user's to mend.
-
-    Raises:
-        UsageError: in place of a ValueError.
-    """
-    try:
-        return make()
-    except tfrecord.DamagedRecordError:  # a ValueError, but none of the flags'
-        raise
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+from records import cli
 
 
 def by_class(name: str, parts: Sequence[str], kind: str = "weight") -> dict[str, float]:

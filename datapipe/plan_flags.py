@@ -60,7 +60,7 @@ def target() -> targets.Target:
     has_beta = _TARGET.value == "effective" or _weights_name() == "effective"
     belongs = f"target or class_weights effective, not to target {_TARGET.value}"
     refuse_unless(has_beta, _BETA, belongs)
-    return flag_values.checked(
+    return cli.checked(
         lambda: targets.Target(
             _TARGET.value,
             low=_BAND_LOW.value,
@@ -87,7 +87,7 @@ def plan(opened: RecordSet, split: str, *, seed: int, batch_size: int) -> sampli
     """
     index, wanted = opened.index(split), target()
     strata = {"none": None, "domain": index.domain, "group": index.group}[_STRATA.value]
-    made = flag_values.checked(
+    made = cli.checked(
         lambda: sampling.plan(
             index.label,
             opened.manifest.class_names,
@@ -114,7 +114,7 @@ def class_weights(plan: sampling.SamplingPlan) -> np.ndarray | None:
     Raises:
         UsageError: if the weights do not fit the classes.
     """
-    made = flag_values.checked(lambda: _weights(plan))
+    made = cli.checked(lambda: _weights(plan))
     warning = "" if made is None else weights.double_correction(plan, made)
     if warning:
         print(cli.printable(f"warning: {warning}"))

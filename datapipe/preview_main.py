@@ -16,7 +16,6 @@ from absl import flags
 from datapipe import (
     augment_flags,
     damage,
-    flag_values,
     plan_flags,
     preview,
     preview_sheet,
@@ -49,8 +48,8 @@ def main(arguments: Sequence[str]) -> int:
     if plan_flags.explained(plan):
         return cli.DONE
     path = _png(cli.require("output", _OUTPUT.value))
-    found = flag_values.checked(lambda: damage.measure(opened, split, plan, options))
-    examples = flag_values.checked(
+    found = cli.checked(lambda: damage.measure(opened, split, plan, options))
+    examples = cli.checked(
         lambda: preview.examples(
             opened,
             split,

@@ -24,7 +24,6 @@ from absl import flags
 
 from datapipe import benchmark_turns as turns
 from datapipe import options, pipeline, residency, resident, sampling, streaming
-from datapipe.flag_values import checked
 from models import runs, runtime, train_step, training, zoo
 from records import cli, files, manifest, record_set, targets, tfrecord
 from records.backend import keras, tf
@@ -229,7 +228,7 @@ def main(arguments: Sequence[str]) -> int:
     cli.one_of(_SPLIT.name, _SPLIT.value, opened.manifest.splits)
     os.makedirs(output, exist_ok=True)  # before minutes of measuring
     how = runtime.configure(strategy="one", precision="float32", seed=_SEED)
-    plan = checked(lambda: _plan(opened))
+    plan = cli.checked(lambda: _plan(opened))
     at = residency.open_rows(opened, _SPLIT.value)
     machine = _machine(opened, at)
     print(f"{at.description}\n{_settings(machine)}", flush=True)

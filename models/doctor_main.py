@@ -28,7 +28,6 @@ from datapipe import (
     sampling,
     trials,
 )
-from datapipe.flag_values import checked
 from models import input_range, optimizers, runs, runtime, train_step, training, zoo
 from records import cli, files, manifest, record_set, tfrecord
 from records.backend import keras, tf
@@ -64,13 +63,13 @@ def main(arguments: Sequence[str]) -> int:
     if plan_flags.explained(plan):
         return cli.DONE
     how = runtime.configure(strategy="one", precision=_PRECISION.value, seed=_SEED.value)
-    bench = checked(lambda: _bench(opened, plan, how.strategy))
+    bench = cli.checked(lambda: _bench(opened, plan, how.strategy))
     at, loads = _opened(opened)
     setup = trials.Setup(
         at.rows, at.residency, plan, augment, _PRECISION.value, bool(_JIT_COMPILE.value)
     )
     print(f"{at.description}\n{_settings(bench, setup)}", flush=True)
-    bases = checked(lambda: trials.bases(bench, setup))
+    bases = cli.checked(lambda: trials.bases(bench, setup))
     found = trials.measure(bench, setup, bases, timing)
     print(f"\n{_table(found, loads, plan.batch_size)}", flush=True)
     changes = trials.tried(bench, setup, bases, found.times, timing)

@@ -68,8 +68,8 @@ def _shares(counts: Mapping[str, int]) -> dict[str, float]:
                 f"--class_shares must name every class with images, {missing[0]} is missing"
                 f" ({missing[0]}=0 leaves it out)"
             )
-        flag_values.checked(lambda: targets.Target("shares", shares=shares))
-        flag_values.checked(
+        cli.checked(lambda: targets.Target("shares", shares=shares))
+        cli.checked(
             lambda: targets.named_shares(shares, np.array(list(counts.values())), list(counts))
         )
     return shares

@@ -52,8 +52,7 @@ def contents(
     images that stand in the training split (None: unknown); `confusion` counts images, true classes
     down and predicted ones across; `mistakes` come with the most confident first.
     """
-    matrix, info = table.confusion, record_set.manifest
-    trained_on = runs.num_trained_on(run, record_set, split)
+    matrix, trained_on = table.confusion, runs.num_trained_on(run, record_set, split)
     known = chance.of(matrix, table.images)
     of_labels = metrics.scores(matrix, table.images)
     of_probabilities = probabilities.scores(table.labels, table.probabilities, table.groups)
@@ -77,12 +76,11 @@ def contents(
         "verdict": _verdict(run, split, table, known) + _warning(run, record_set, split),
         "alarms": [dataclasses.asdict(each) for each in found],
         "trained_on": trained_on,
-        "leaks_kept": info.settings.get("on_leak") == "keep",
         "trained": _of_training(beside.trained),
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),
         "per_class": _per_class(run, table),
-        "attributes": _parts(breakdown.by_attribute(table, info.attributes)),
+        "attributes": _parts(breakdown.by_attribute(table, record_set.manifest.attributes)),
         "domains": _parts(breakdown.by_domain(table)),
         "group_sizes": _parts(breakdown.by_group_size(table)),
         "reliability": [
@@ -92,6 +90,14 @@ def contents(
         "threshold": _threshold(beside.validation, table),
         "mistakes": _mistakes(run, table, record_set, beside),
         "num_compared": beside.num_compared,
+        **_of_records(run, record_set),
+        "run": dataclasses.asdict(run),
+    }
+
+
+def _of_records(run: Run, record_set: RecordSet) -> dict[str, Any]:
+    info = record_set.manifest
+    return {
         "splits": {
             name: dict(zip(run.class_names, entry.class_counts, strict=True))
             for name, entry in info.splits.items()
@@ -99,10 +105,10 @@ def contents(
         "accounting": info.accounting,
         "reasons": info.reasons,
         "notes": info.notes,
+        "leaks_kept": info.settings.get("on_leak") == "keep",
+        "near_duplicates": info.settings.get("near_duplicates", 0),
         "records": record_set.folder,
         "records_digest": info.digest,
-        "near_duplicates": info.settings.get("near_duplicates", 0),
-        "run": dataclasses.asdict(run),
     }
 
 

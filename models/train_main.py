@@ -30,7 +30,6 @@ from datapipe import (
     stream_state,
     streaming,
 )
-from datapipe.flag_values import checked
 from models import (
     addons,
     assessment,
@@ -122,21 +121,23 @@ def _train(opened: record_set.RecordSet, run_dir: str) -> int:
     class_weights = plan_flags.class_weights(plan)
     rows_flags.check_plan(plan)
     augment = augment_flags.augment_options()
-    checked(lambda: augment.strengths(plan.class_names))
+    cli.checked(lambda: augment.strengths(plan.class_names))
     if plan_flags.explained(plan):
         return cli.DONE
-    how = checked(_runtime)
+    how = cli.checked(_runtime)
     if plan.batch_size % how.num_replicas:
         raise cli.UsageError(
             f"--batch_size must divide by {how.num_replicas} replicas, got {plan.batch_size}"
         )
     with how.strategy.scope():
-        model, origin = checked(lambda: model_flags.build(len(info.class_names), info.image_size))
+        model, origin = cli.checked(
+            lambda: model_flags.build(len(info.class_names), info.image_size)
+        )
         rows = rows_flags.open_rows(opened, _TRAIN_SPLIT.value)
     if how.is_chief:
         _introduce(plan, rows, how, model, origin)
-    train = checked(lambda: _options(how))
-    data = checked(lambda: _input(opened, rows, plan, augment, class_weights, how))
+    train = cli.checked(lambda: _options(how))
+    data = cli.checked(lambda: _input(opened, rows, plan, augment, class_weights, how))
     predictor = evaluation.Predictor(model, train.loss.name, how.strategy, how.local_replicas)
     validate, pictures = _validation(opened, predictor)
     with contextlib.ExitStack() as stack:
@@ -186,7 +187,7 @@ def _repeat(opened: record_set.RecordSet, run_dir: str) -> None:
 def _cross_validate(opened: record_set.RecordSet, run_dir: str) -> None:
     """Trains one for each fold, and reports on the predictions of all, pooled."""
     count, seed = _FOLDS.value, flags.FLAGS.seed
-    checked(lambda: folds.view(opened, count, 0, seed=seed))
+    cli.checked(lambda: folds.view(opened, count, 0, seed=seed))
     given = [*_given(), f"--records={opened.folder}", f"--folds={count}", "--report=test"]
     jobs = [
         several.Job(os.path.join(run_dir, f"fold-{fold:02d}"), [*given, f"--fold={fold}"])
@@ -226,7 +227,7 @@ def _check_flags() -> None:
         raise cli.UsageError("--train_split and --validation_split must be two splits")
     model_flags.check()
     training_flags.check(freezes=model_flags.freezes())
-    checked(lambda: training_flags.options(seed=0, one_gpu=False))
+    cli.checked(lambda: training_flags.options(seed=0, one_gpu=False))
     augment_flags.augment_options()
     plan_flags.target()
     rows_flags.check()
@@ -237,7 +238,7 @@ def _dealt(opened: record_set.RecordSet) -> record_set.RecordSet:
     if not _FOLDS.value:
         return opened
     fold = max(_FOLD.value, 0)
-    return checked(lambda: folds.view(opened, _FOLDS.value, fold, seed=flags.FLAGS.seed))
+    return cli.checked(lambda: folds.view(opened, _FOLDS.value, fold, seed=flags.FLAGS.seed))
 
 
 def _given() -> list[str]:

@@ -111,8 +111,8 @@ def _give_memory_back() -> None:
 def _options() -> build.BuildOptions:
     source_flags.check()
     given, ratios = source_flags.parted()
-    try:
-        return build.BuildOptions(
+    return cli.checked(
+        lambda: build.BuildOptions(
             policy=source_flags.policy(),
             encoding=_ENCODING.value,
             splits=plan.SplitOptions(
@@ -124,8 +124,7 @@ def _options() -> build.BuildOptions:
                 seed=_SEED.value,
             ),
         )
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+    )
 
 
 def _print_dry_run(

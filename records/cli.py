@@ -5,9 +5,13 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 from absl import app, flags
+
+from records import tfrecord
+
+_Made = TypeVar("_Made")
 
 DONE, FAILED, WRONG_USE = 0, 1, 2
 
@@ -84,6 +88,20 @@ def require_folder(name: str, value: str | None) -> str:
     if not os.path.isdir(require(name, value)):
         raise UsageError(f"--{name} must be an existing folder, got {value!r}")
     return str(value)
+
+
+def checked(make: Callable[[], _Made]) -> _Made:
+    """Calls `make`; what it finds wrong with the flags is the user's to mend.
+
+    Raises:
+        UsageError: in place of a ValueError.
+    """
+    try:
+        return make()
+    except tfrecord.DamagedRecordError:  # a ValueError, but none of the flags'
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def at_least(least: int, *holders: flags.FlagHolder) -> None:

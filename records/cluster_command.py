@@ -115,16 +115,15 @@ def run(opened: record_set.RecordSet, split: str | None, output: str) -> int:
 
 
 def _options() -> clusters.ClusterOptions:
-    try:
-        return clusters.ClusterOptions(
+    return cli.checked(
+        lambda: clusters.ClusterOptions(
             num_clusters=_NUM_CLUSTERS.value,
             linkage=_LINKAGE.value,
             scaling=_SCALING.value,
             features=_FEATURES.value,
             seed=_SEED.value,
         )
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+    )
 
 
 def _settings() -> dict[str, Any]:

@@ -181,15 +181,14 @@ def policy() -> images.ImagePolicy:
     Raises:
         UsageError: if a value is out of range.
     """
-    try:
-        return images.ImagePolicy(
+    return cli.checked(
+        lambda: images.ImagePolicy(
             size=_IMAGE_SIZE.value,
             resize=_RESIZE.value,
             box_margin=_BOX_MARGIN.value,
             memory_limit=_MAX_IMAGE_MB.value,
         )
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+    )
 
 
 def parted() -> tuple[bool, dict[str, float]]:
@@ -198,10 +197,7 @@ def parted() -> tuple[bool, dict[str, float]]:
     Raises:
         UsageError: if --splits cannot be read.
     """
-    try:
-        return splits.parse(_SPLITS.value)
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+    return cli.checked(lambda: splits.parse(_SPLITS.value))
 
 
 def num_workers() -> int:
@@ -259,15 +255,14 @@ def _columns() -> labels.CsvColumns:
 
 
 def _classes() -> labels.Classes:
-    try:
-        return labels.Classes(
+    return cli.checked(
+        lambda: labels.Classes(
             value_map=labels.parse_map(_LABEL_MAP.value) if _LABEL_MAP.value else {},
             bands=labels.parse_bands(_BANDS.value),
             attributes=tuple(_ATTRIBUTES.value),
             names=tuple(_CLASSES.value),
         )
-    except ValueError as error:
-        raise cli.UsageError(str(error)) from None
+    )
 
 
 def _selection() -> sources.Selection:

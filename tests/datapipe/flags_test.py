@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from datapipe import augment_flags, flag_values, options, plan_flags, rows_flags, weights
+from datapipe import augment_flags, options, plan_flags, rows_flags, weights
 from records import cli, targets
 from tests import fakes
 
@@ -123,7 +123,7 @@ REFUSED = {
 
 def everything(opened):
     found = augment_flags.augment_options()
-    flag_values.checked(lambda: found.strengths(opened.manifest.class_names))
+    cli.checked(lambda: found.strengths(opened.manifest.class_names))
     rows_flags.check()
     made = plan_flags.plan(opened, "train", seed=0, batch_size=4)
     return plan_flags.class_weights(made)

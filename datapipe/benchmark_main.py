@@ -27,15 +27,16 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from datapipe import benchmark_arrays as arrays
-from datapipe import benchmark_chart as chart
-from datapipe import benchmark_curve as curve
-from datapipe import benchmark_fresh as fresh
-from datapipe import benchmark_systems as systems
-from datapipe import benchmark_turns as turns
-from datapipe import resident
-from records import cli, files, manifest, record_set, tfrecord, tiling
-from records.backend import tf
+from datapipe.benchmark import chart, systems
+from datapipe.benchmark import cold_start as fresh
+from datapipe.benchmark import numpy_baselines as arrays
+from datapipe.benchmark import scaling as curve
+from datapipe.profile import turns
+from datapipe.rows import host
+from records.builder import replicate
+from records.common import atomic, cli, errors
+from records.common.backend import tf
+from records.format import manifest, record_set
 
 _ABOUT = {**{name: task.about for name, task in systems.TASKS.items()}, **fresh.TASKS}
 
@@ -80,7 +81,7 @@ def main(arguments: Sequence[str]) -> int:
     print()
     for name, data in _results(rows, curves, _machine(opened)):
         path = os.path.join(output, name)
-        files.write_whole(path, data)
+        atomic.write_whole(path, data)
         print(f"written: {path}")
     return cli.DONE
 
@@ -127,7 +128,7 @@ def _stage(opened: record_set.RecordSet, folder: str, encoding: str) -> systems.
     print(f"writing {_ROWS.value:,} rows of {opened.folder} as {encoding}", flush=True)
     path = os.path.join(folder, encoding)
     os.mkdir(path)
-    tiled = tiling.tile(opened, _SPLIT.value, _ROWS.value, path, encoding=encoding)
+    tiled = replicate.tile(opened, _SPLIT.value, _ROWS.value, path, encoding=encoding)
     return systems.Stage(tiled, _SPLIT.value, _BATCH_SIZE.value)
 
 
@@ -197,8 +198,8 @@ if __name__ == "__main__":
     cli.run(
         main,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
-        resident.MemoryBudgetError,
+        errors.DamagedRecordError,
+        host.MemoryBudgetError,
         fresh.FailedProcessError,
         OSError,
     )

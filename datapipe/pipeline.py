@@ -1,38 +1,17 @@
 """The two recipes: what training sees, and what evaluation sees. Read them from top to bottom."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
 
-from datapipe import augment
-from datapipe.options import AugmentOptions
-from datapipe.sampling import SamplingPlan
-from datapipe.slices import WHOLE, Slice
-from records.backend import tf
+from datapipe.augment import chain
+from datapipe.augment.options import AugmentOptions
+from datapipe.plan.batch_slice import Slice
+from datapipe.plan.sampling import SamplingPlan
+from datapipe.rows.base import Rows
+from records.common.backend import tf
 
 Batch = Mapping[str, tf.Tensor]
-
-
-class Rows(Protocol):
-    """The rows of a split, wherever they are: on the host, on devices, or on disk."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def image_size(self) -> int:
-        """Height and width, in pixels."""
-
-    def batches(
-        self, plan: SamplingPlan, *, start_step: int = 0, part: Slice = WHOLE
-    ) -> tf.data.Dataset:
-        """Returns the endless stream of draws: `label`, `row`, `position`, perhaps `image`."""
-
-    def in_order(self, batch_size: int) -> tf.data.Dataset:
-        """Returns every row once: `label`, `row`, perhaps `image`; the last batch may be short."""
-
-    def pixels(self, batch: Any) -> tf.Tensor:
-        """Returns the stored images of a batch of either, uint8."""
 
 
 def element_spec(
@@ -118,7 +97,7 @@ def training_dataset(
 
 def image_maker(
     rows: Rows, plan: SamplingPlan, options: AugmentOptions, *, input_range: str = "0..1"
-) -> augment.ImageMaker:
+) -> chain.ImageMaker:
     """Returns what makes the images of a batch that has none yet, for use in a compiled step.
 
     It takes `row` and `numbers` of a training dataset made with `images_later` from the same rows,
@@ -169,7 +148,7 @@ def evaluation_dataset(
         start = (replica * pieces + tf.cast(piece, tf.int32)) * size
         mine = {name: value[start : start + size] for name, value in whole.items()}
         mine = {name: tf.ensure_shape(v, [size, *v.shape[1:]]) for name, v in mine.items()}
-        image = augment.unchanged(rows.pixels(mine), input_range)
+        image = chain.unchanged(rows.pixels(mine), input_range)
         return {"image": image, **{name: mine[name] for name in ("label", "weight", "row")}}
 
     ds = rows.in_order(batch_size).map(batch)
@@ -180,8 +159,8 @@ def evaluation_dataset(
 
 def _augmentation(
     plan: SamplingPlan, options: AugmentOptions, input_range: str
-) -> augment.Augmentation:
-    return augment.Augmentation(
+) -> chain.Augmentation:
+    return chain.Augmentation(
         options, seed=plan.seed, class_names=plan.class_names, input_range=input_range
     )
 

@@ -13,15 +13,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe import (
-    augment_flags,
-    damage,
-    plan_flags,
-    preview,
-    preview_sheet,
-    typesetting,
-)
-from records import cli, files, manifest, record_set, tfrecord
+from datapipe.augment import flags as augment_flags
+from datapipe.plan import flags as plan_flags
+from datapipe.preview import preview, severity, sheet, typesetting
+from records.common import atomic, cli, errors
+from records.format import manifest, record_set
 
 flags.adopt_module_key_flags(augment_flags)
 flags.adopt_module_key_flags(plan_flags)
@@ -48,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
     if plan_flags.explained(plan):
         return cli.DONE
     path = _png(cli.require("output", _OUTPUT.value))
-    found = cli.checked(lambda: damage.measure(opened, split, plan, options))
+    found = cli.checked(lambda: severity.measure(opened, split, plan, options))
     examples = cli.checked(
         lambda: preview.examples(
             opened,
@@ -64,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
         f"augment {augment_flags.description()}; target {plan.target.name}, seed {plan.seed},"
         f" batch size {plan.batch_size}"
     )
-    drawn = preview_sheet.sheet(
+    drawn = sheet.sheet(
         examples,
         title=typesetting.shown(f"What the model sees of {_base_name(opened.folder)}, {split}"),
         facts=[typesetting.shown(line) for line in (said, *found.facts())],
@@ -73,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     )
     out = io.BytesIO()
     drawn.save(out, "PNG")
-    files.write_whole(path, out.getvalue())
+    atomic.write_whole(path, out.getvalue())
     _say(examples, [*found.facts(), *warnings])
     print(path)
     return cli.DONE
@@ -81,7 +77,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _check_counts() -> None:
     cli.at_least(1, _ORIGINALS, _VARIANTS)
-    for holder, most in ((_ORIGINALS, _MOST_ORIGINALS), (_VARIANTS, preview_sheet.MOST_VARIANTS)):
+    for holder, most in ((_ORIGINALS, _MOST_ORIGINALS), (_VARIANTS, sheet.MOST_VARIANTS)):
         if holder.value > most:
             raise cli.UsageError(f"--{holder.name} must be at most {most}, got {holder.value}")
 
@@ -107,4 +103,4 @@ def _say(examples: Sequence[preview.Example], lines: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, manifest.ManifestError, tfrecord.DamagedRecordError, OSError)
+    cli.run(main, manifest.ManifestError, errors.DamagedRecordError, OSError)

@@ -22,11 +22,19 @@ from typing import Any
 
 from absl import flags
 
-from datapipe import benchmark_turns as turns
-from datapipe import options, pipeline, residency, resident, sampling, streaming
-from models import runs, runtime, train_step, training, zoo
-from records import cli, files, manifest, record_set, targets, tfrecord
-from records.backend import keras, tf
+from datapipe import pipeline
+from datapipe.augment import options
+from datapipe.plan import sampling
+from datapipe.profile import turns
+from datapipe.rows import host, residency, streaming
+from datapipe.rows.base import Rows
+from models import run_folder
+from models.networks import zoo
+from models.training import distribution, loop
+from models.training import step as train_step
+from records.common import atomic, cli, errors, targets
+from records.common.backend import keras, tf
+from records.format import manifest, record_set
 
 FILE_NAME = "training.json"
 PIPELINE, READY = "pipeline", "batch that is ready"
@@ -49,7 +57,7 @@ _SECONDS = flags.DEFINE_float("seconds", 1.0, "Length of a turn, if a step is no
 
 _SEED = 0
 _TARGET, _AUGMENT = "balanced", "photo"
-_DEFAULTS = training.TrainOptions()
+_DEFAULTS = loop.TrainOptions()
 # Low, so that no network's loss leaves the finite numbers: a step without an update is another one.
 _RATE = 1e-4
 _LONGEST = 30.0  # seconds after which no further turn of a network begins
@@ -74,7 +82,7 @@ class Case:
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (("model", tuple(zoo.MODELS)), ("precision", runtime.PRECISIONS)):
+        for name, choices in (("model", tuple(zoo.MODELS)), ("precision", distribution.PRECISIONS)):
             if getattr(self, name) not in choices:
                 raise ValueError(
                     f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
@@ -227,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
     opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
     cli.one_of(_SPLIT.name, _SPLIT.value, opened.manifest.splits)
     os.makedirs(output, exist_ok=True)  # before minutes of measuring
-    how = runtime.configure(strategy="one", precision="float32", seed=_SEED)
+    how = distribution.configure(strategy="one", precision="float32", seed=_SEED)
     plan = cli.checked(lambda: _plan(opened))
     at = residency.open_rows(opened, _SPLIT.value)
     machine = _machine(opened, at)
@@ -253,7 +261,7 @@ def main(arguments: Sequence[str]) -> int:
         "rows": [measured.to_json() for measured in found],
         "left_out": [{**dataclasses.asdict(case), "reason": why} for case, why in left_out],
     }
-    files.write_whole(path, files.json_bytes(numbers, indent=1))
+    atomic.write_whole(path, atomic.json_bytes(numbers, indent=1))
     print(f"written: {path}")
     return cli.DONE
 
@@ -273,7 +281,7 @@ def _cases() -> list[Case]:
     wanted = []
     for holder, choices, default in (
         (_MODELS, zoo.MODELS, []),
-        (_PRECISIONS, runtime.PRECISIONS, usual[0]),
+        (_PRECISIONS, distribution.PRECISIONS, usual[0]),
         (_JIT_COMPILE, _CHOICES, usual[1]),
     ):
         values = default if holder.value is None else holder.value
@@ -294,7 +302,7 @@ def _plan(opened: record_set.RecordSet) -> sampling.SamplingPlan:
     )
 
 
-def _dataset(rows: pipeline.Rows, plan: sampling.SamplingPlan, input_range: str) -> tf.data.Dataset:
+def _dataset(rows: Rows, plan: sampling.SamplingPlan, input_range: str) -> tf.data.Dataset:
     return pipeline.training_dataset(rows, plan, options.PRESETS[_AUGMENT], input_range=input_range)
 
 
@@ -435,7 +443,7 @@ def _machine(opened: record_set.RecordSet, at: residency.Opened) -> dict[str, An
         "device": _device(),
         "cores": len(os.sched_getaffinity(0)),
         "processor": _processor(),
-        "versions": runs.versions(),
+        "versions": run_folder.versions(),
         "records": os.path.abspath(opened.folder),
         "split": _SPLIT.value,
         "rows": len(at.rows),
@@ -476,7 +484,7 @@ if __name__ == "__main__":
     cli.run(
         main,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
-        resident.MemoryBudgetError,
+        errors.DamagedRecordError,
+        host.MemoryBudgetError,
         OSError,
     )

@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from models import comparison, comparison_page, summary
-from records import cli, folds
+from models.multirun import comparison, page, summary
+from records.common import cli
+from records.split import folds
 
 _RUNS = flags.DEFINE_list("runs", [], "Folders of runs, the base first; at least two.")
 _SPLIT = flags.DEFINE_string("split", "test", "Split whose predictions are compared.")
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     output = _OUTPUT.value or folders[0]
     print(comparison.text(compared))
     print(comparison.write(compared, output))
-    print(comparison_page.write(compared, output))
+    print(page.write(compared, output))
     return cli.DONE
 
 

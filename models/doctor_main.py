@@ -17,20 +17,19 @@ from typing import Any
 
 from absl import flags
 
-from datapipe import (
-    augment_flags,
-    diagnosis,
-    doctor,
-    plan_flags,
-    residency,
-    resident,
-    rows_flags,
-    sampling,
-    trials,
-)
-from models import input_range, optimizers, runs, runtime, train_step, training, zoo
-from records import cli, files, manifest, record_set, tfrecord
-from records.backend import keras, tf
+from datapipe.augment import flags as augment_flags
+from datapipe.plan import flags as plan_flags
+from datapipe.plan import sampling
+from datapipe.profile import diagnosis, measure, what_if
+from datapipe.rows import flags as rows_flags
+from datapipe.rows import host, residency
+from models import run_folder
+from models.networks import input_range, zoo
+from models.training import distribution, loop, optimizers
+from models.training import step as train_step
+from records.common import atomic, cli, errors
+from records.common.backend import keras, tf
+from records.format import manifest, record_set
 
 for module in (plan_flags, augment_flags, rows_flags):
     flags.adopt_module_key_flags(module)
@@ -40,7 +39,9 @@ _MODEL = flags.DEFINE_string(
     "model", "convnet", f"{', '.join(sorted(zoo.MODELS))}, a .keras file, or none."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
-_PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of the arithmetic.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", distribution.PRECISIONS, "Of the arithmetic."
+)
 _JIT_COMPILE = flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of everything random.")
 _TURNS = flags.DEFINE_integer("turns", 5, "Measurements of each stage; the median counts.")
@@ -62,17 +63,17 @@ def main(arguments: Sequence[str]) -> int:
     rows_flags.check_plan(plan)
     if plan_flags.explained(plan):
         return cli.DONE
-    how = runtime.configure(strategy="one", precision=_PRECISION.value, seed=_SEED.value)
+    how = distribution.configure(strategy="one", precision=_PRECISION.value, seed=_SEED.value)
     bench = cli.checked(lambda: _bench(opened, plan, how.strategy))
     at, loads = _opened(opened)
-    setup = trials.Setup(
+    setup = what_if.Setup(
         at.rows, at.residency, plan, augment, _PRECISION.value, bool(_JIT_COMPILE.value)
     )
     print(f"{at.description}\n{_settings(bench, setup)}", flush=True)
-    bases = cli.checked(lambda: trials.bases(bench, setup))
-    found = trials.measure(bench, setup, bases, timing)
+    bases = cli.checked(lambda: what_if.bases(bench, setup))
+    found = what_if.measure(bench, setup, bases, timing)
     print(f"\n{_table(found, loads, plan.batch_size)}", flush=True)
-    changes = trials.tried(bench, setup, bases, found.times, timing)
+    changes = what_if.tried(bench, setup, bases, found.times, timing)
     told = diagnosis.diagnose(found.times, found.seconds, changes)
     print(f"\n{_conclusion(told, changes, found)}")
     if _JSON.value:
@@ -85,12 +86,12 @@ def main(arguments: Sequence[str]) -> int:
             "changes": [dataclasses.asdict(change) for change in changes],
             "diagnosis": told.to_json(),
         }
-        files.write_whole(_JSON.value, files.json_bytes(numbers, indent=1))
+        atomic.write_whole(_JSON.value, atomic.json_bytes(numbers, indent=1))
         print(f"written: {_JSON.value}")
     return cli.DONE
 
 
-def _timing(arguments: Sequence[str]) -> doctor.Timing:
+def _timing(arguments: Sequence[str]) -> measure.Timing:
     """Returns how to measure, after its own flags were checked."""
     cli.no_arguments(arguments)
     cli.at_least(1, _BATCH_SIZE, _TURNS)
@@ -106,7 +107,7 @@ def _timing(arguments: Sequence[str]) -> doctor.Timing:
     if _JSON.value and not os.path.isdir(os.path.dirname(_JSON.value) or "."):
         raise cli.UsageError(f"--json must lie in an existing folder, got {_JSON.value!r}")
     try:
-        return doctor.Timing(_TURNS.value, _SECONDS.value)
+        return measure.Timing(_TURNS.value, _SECONDS.value)
     except ValueError as error:
         raise cli.UsageError(f"--{error}") from None
 
@@ -121,7 +122,7 @@ def _plan(opened: record_set.RecordSet, batch_size: int) -> sampling.SamplingPla
 
 def _bench(
     opened: record_set.RecordSet, plan: sampling.SamplingPlan, strategy: tf.distribute.Strategy
-) -> trials.Bench:
+) -> what_if.Bench:
     """Returns what all setups share.
 
     Raises:
@@ -129,10 +130,10 @@ def _bench(
     """
     model, taken = _model(opened.manifest)
 
-    def computed(work: trials.Work) -> trials.Work:
+    def computed(work: what_if.Work) -> what_if.Work:
         return tf.function(lambda batch: strategy.run(work, args=(batch,)))
 
-    return trials.Bench(
+    return what_if.Bench(
         records=opened,
         split=_SPLIT.value,
         plan=lambda batch_size: _plan(opened, batch_size),
@@ -172,11 +173,11 @@ def _loaded(path: str) -> keras.Model:
 
 def _step_of(
     model: Callable[[], keras.Model], strategy: tf.distribute.Strategy
-) -> Callable[[trials.Setup, trials.Images | None], trials.Work]:
+) -> Callable[[what_if.Setup, what_if.Images | None], what_if.Work]:
     """Returns what makes the training step of a setup, with a model of its own."""
 
-    def step(setup: trials.Setup, images: trials.Images | None) -> trials.Work:
-        how = training.TrainOptions()
+    def step(setup: what_if.Setup, images: what_if.Images | None) -> what_if.Work:
+        how = loop.TrainOptions()
 
         def rate(number: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
             return optimizers.rate_at(
@@ -215,7 +216,7 @@ def _made(
         keras.mixed_precision.set_global_policy(before)
 
 
-def _opened(opened: record_set.RecordSet) -> tuple[residency.Opened, doctor.Rates | None]:
+def _opened(opened: record_set.RecordSet) -> tuple[residency.Opened, measure.Rates | None]:
     """Returns the rows, and how fast they were loaded where that is done once."""
     by_turn: list[float] = []
     started = time.perf_counter()
@@ -226,7 +227,7 @@ def _opened(opened: record_set.RecordSet) -> tuple[residency.Opened, doctor.Rate
         if found.residency == "stream":
             return found, None
         if len(by_turn) == _LOADS or time.perf_counter() - started > _LOADING_SECONDS:
-            return found, doctor.Rates(tuple(by_turn), (1.0,) * len(by_turn))
+            return found, measure.Rates(tuple(by_turn), (1.0,) * len(by_turn))
         del found  # before its memory is wanted again
 
 
@@ -241,7 +242,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _settings(bench: trials.Bench, setup: trials.Setup) -> str:
+def _settings(bench: what_if.Bench, setup: what_if.Setup) -> str:
     device = ", ".join(bench.gpus[:1]) or "no GPU"
     model = "no model" if bench.step is None else f"{_MODEL.value} in {setup.precision}"
     return (
@@ -251,7 +252,7 @@ def _settings(bench: trials.Bench, setup: trials.Setup) -> str:
     )
 
 
-def _table(found: trials.Measured, loads: doctor.Rates | None, batch_size: int) -> str:
+def _table(found: what_if.Measured, loads: measure.Rates | None, batch_size: int) -> str:
     """Returns a line for each stage; those of the input with their share of it."""
     head = ("", "images/s", "lowest", "highest", "ms a batch", "of the input")
     lines: list[Sequence[object]] = [head]
@@ -265,19 +266,19 @@ def _table(found: trials.Measured, loads: doctor.Rates | None, batch_size: int) 
     return cli.table(lines)
 
 
-def _speeds(rates: doctor.Rates) -> tuple[int, int, int]:
+def _speeds(rates: measure.Rates) -> tuple[int, int, int]:
     return round(rates.median), round(min(rates.by_turn)), round(max(rates.by_turn))
 
 
 def _conclusion(
     told: diagnosis.Diagnosis,
     changes: Sequence[diagnosis.Change],
-    found: trials.Measured,
+    found: what_if.Measured,
 ) -> str:
     lines = [told.headline]
-    if trials.BOTH in found.rates:
-        both = found.rates[trials.BOTH]
-        share = both.median / found.rates[trials.STEP].median
+    if what_if.BOTH in found.rates:
+        both = found.rates[what_if.BOTH]
+        share = both.median / found.rates[what_if.STEP].median
         lines.append(
             f"  training reaches {share:.0%} of what the model does on a batch that is ready;"
             f" {both.waiting:.1%} of a step is waiting for its batch"
@@ -292,7 +293,7 @@ def _conclusion(
     return "\n".join([*lines, "", f"DO: {told.advice}"])
 
 
-def _circumstances(bench: trials.Bench, setup: trials.Setup) -> dict[str, Any]:
+def _circumstances(bench: what_if.Bench, setup: what_if.Setup) -> dict[str, Any]:
     """Returns what was measured, and on what, by name."""
     return {
         "records": os.path.abspath(bench.records.folder),
@@ -308,7 +309,7 @@ def _circumstances(bench: trials.Bench, setup: trials.Setup) -> dict[str, Any]:
         "jit_compile": setup.jit_compile,
         "cores": _cores(),
         "gpus": list(bench.gpus),
-        "versions": runs.versions(),
+        "versions": run_folder.versions(),
     }
 
 
@@ -316,8 +317,8 @@ if __name__ == "__main__":
     cli.run(
         main,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
-        resident.MemoryBudgetError,
+        errors.DamagedRecordError,
+        host.MemoryBudgetError,
         tf.errors.InvalidArgumentError,
         OSError,
     )

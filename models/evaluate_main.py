@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from datapipe import flag_values, resident
-from models import assessment, runs
-from records import cli, manifest, record_set, targets, tfrecord
+from datapipe.rows import host
+from models import experiment, run_folder
+from records.common import cli, errors, flag_values, targets
+from records.format import manifest, record_set
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
 _RECORDS = flags.DEFINE_string("records", None, "Record set; that of the training if left out.")
@@ -32,19 +33,19 @@ def main(arguments: Sequence[str]) -> int:
     cli.no_arguments(arguments)
     run_dir = cli.require_folder("run_dir", _RUN_DIR.value)
     cli.at_least(1, _BATCH_SIZE)
-    run = runs.load(run_dir)
+    run = run_folder.load(run_dir)
     records = cli.require_folder("records", _RECORDS.value or run.records)
-    opened = record_set.open_set(records) if _RECORDS.value else runs.records_of(run)
-    runs.check_fits(run, opened.manifest)
+    opened = record_set.open_set(records) if _RECORDS.value else run_folder.records_of(run)
+    run_folder.check_fits(run, opened.manifest)
     if not _RECORDS.value and opened.manifest.digest != run.records_digest:
-        raise runs.RunError(
+        raise run_folder.RunError(
             f"{run.records} was built anew since the training, so its splits may be others;"
             " give it as --records to evaluate on it all the same"
         )
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
     counts = opened.manifest.split(_SPLIT.value).class_counts
     shares = _shares(dict(zip(run.class_names, counts, strict=True)))
-    assessment.report_on(
+    experiment.report_on(
         run,
         run_dir,
         opened,
@@ -78,9 +79,9 @@ def _shares(counts: Mapping[str, int]) -> dict[str, float]:
 if __name__ == "__main__":
     cli.run(
         main,
-        runs.RunError,
+        run_folder.RunError,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
-        resident.MemoryBudgetError,
+        errors.DamagedRecordError,
+        host.MemoryBudgetError,
         OSError,
     )

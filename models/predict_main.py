@@ -17,11 +17,16 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from datapipe import augment, pipeline, resident
-from models import evaluation, file_predictions, given_files, grad_cam, preprocess, runs
-from models.file_predictions import Line
-from records import cli, files, images, outputs
-from records.backend import keras, tf
+from datapipe import pipeline
+from datapipe.augment import chain
+from datapipe.rows import host
+from models import run_folder
+from models.inference import grad_cam, inputs, predictions, preprocess
+from models.inference.predictions import Line
+from models.reporting import predictor as evaluation
+from records.common import atomic, cli, errors, outputs
+from records.common.backend import keras, tf
+from records.image import decode
 
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
 _OUTPUT = flags.DEFINE_string("output", None, "New CSV or JSON file for all probabilities.")
@@ -41,7 +46,7 @@ _CAM_BATCH = 32
 _LONGEST_NAME = 200  # bytes; a file name may have 255
 
 
-class NoFilesError(RuntimeError):
+class NoFilesError(errors.DatapipeError, RuntimeError):
     """There is no file in what was named."""
 
 
@@ -49,13 +54,13 @@ def main(arguments: Sequence[str]) -> int:
     """Finds the files, predicts them, says what came of it."""
     run_dir = cli.require_folder("run_dir", _RUN_DIR.value)
     _check_flags(arguments)
-    run = runs.load(run_dir)
+    run = run_folder.load(run_dir)
     if _GRAD_CAM_CLASS.value is not None:
         cli.one_of(_GRAD_CAM_CLASS.name, _GRAD_CAM_CLASS.value, run.class_names)
     recipe = preprocess.recipe_of(run)
     for note in recipe.notes:
         print(cli.printable(f"warning: {note}"))
-    given = given_files.find(arguments)
+    given = inputs.find(arguments)
     if not given.files:
         raise NoFilesError(f"no file in {', '.join(arguments)}, {given.num_hidden:,} hidden")
     with contextlib.ExitStack() as outcome:
@@ -64,12 +69,12 @@ def main(arguments: Sequence[str]) -> int:
             outcome.enter_context(outputs.whole(path)) if path else ""
             for path in (_OUTPUT.value, _GRAD_CAM.value)
         )
-        predictor = evaluation.Predictor(runs.load_model(run, run_dir), run.loss)
+        predictor = evaluation.Predictor(run_folder.load_model(run, run_dir), run.loss)
         pictures = _Pictures(run, predictor.model, folder) if folder else None
         lines = _lines(run, recipe, given, predictor, pictures)
         if table:
             facts = {"run": os.path.abspath(run_dir), "hidden": given.num_hidden}
-            file_predictions.write(lines, run.class_names, table, facts)
+            predictions.write(lines, run.class_names, table, facts)
     return _said(run, given, lines)
 
 
@@ -96,7 +101,7 @@ def _check_flags(paths: Sequence[str]) -> None:
 class _Pictures:
     """Writes where a model looked, a PNG for each image."""
 
-    def __init__(self, run: runs.Run, model: keras.Model, folder: str):
+    def __init__(self, run: run_folder.Run, model: keras.Model, folder: str):
         os.mkdir(folder)
         self._run, self._folder, self._cam = run, folder, grad_cam.GradCam(model)
         height, width = self._cam.cells
@@ -112,17 +117,17 @@ class _Pictures:
             classes[:] = self._run.class_names.index(_GRAD_CAM_CLASS.value)
         for start in range(0, len(pixels), _CAM_BATCH):
             batch = slice(start, start + _CAM_BATCH)
-            ranged = augment.unchanged(tf.constant(pixels[batch]), self._run.input_range)
+            ranged = chain.unchanged(tf.constant(pixels[batch]), self._run.input_range)
             heat = self._cam.heat(ranged, classes[batch])
             for name, stored, map_ in zip(names[batch], pixels[batch], heat, strict=True):
-                encoded = images.encode(grad_cam.picture(stored, map_), "png")
-                files.write_unsynced(os.path.join(self._folder, name), encoded)
+                encoded = decode.encode(grad_cam.picture(stored, map_), "png")
+                atomic.write_unsynced(os.path.join(self._folder, name), encoded)
 
 
 def _lines(
-    run: runs.Run,
+    run: run_folder.Run,
     recipe: preprocess.Recipe,
-    given: given_files.Given,
+    given: inputs.Given,
     predictor: evaluation.Predictor,
     pictures: _Pictures | None,
 ) -> list[Line]:
@@ -145,12 +150,12 @@ def _lines(
 
 
 def _predicted(
-    run: runs.Run, predictor: evaluation.Predictor, pixels: np.ndarray, batch_size: int
+    run: run_folder.Run, predictor: evaluation.Predictor, pixels: np.ndarray, batch_size: int
 ) -> np.ndarray:
     """Returns the probabilities of images as evaluation would, float32 [n, classes]."""
     if not len(pixels):
         return np.zeros((0, len(run.class_names)), np.float32)
-    rows = resident.ResidentRows(tf.constant(pixels), tf.zeros(len(pixels), tf.int32))
+    rows = host.ResidentRows(tf.constant(pixels), tf.zeros(len(pixels), tf.int32))
     dataset = pipeline.evaluation_dataset(rows, batch_size=batch_size, input_range=run.input_range)
     return predictor.predict(dataset, len(pixels))
 
@@ -163,9 +168,9 @@ def _picture_name(number: int, key: str) -> str:
     return f"{number:06d}-{name}.png"
 
 
-def _said(run: runs.Run, given: given_files.Given, lines: Sequence[Line]) -> int:
+def _said(run: run_folder.Run, given: inputs.Given, lines: Sequence[Line]) -> int:
     """Says what came of it; returns the exit code."""
-    for text in file_predictions.screen(lines, run.class_names):
+    for text in predictions.screen(lines, run.class_names):
         print(text)
     failed = [line for line in lines if line.error]
     for line in failed:
@@ -179,4 +184,4 @@ def _said(run: runs.Run, given: given_files.Given, lines: Sequence[Line]) -> int
 
 
 if __name__ == "__main__":
-    cli.run(main, runs.RunError, NoFilesError, outputs.OutputError, OSError)
+    cli.run(main, run_folder.RunError, NoFilesError, outputs.OutputError, OSError)

@@ -29,8 +29,12 @@ from typing import Any
 
 from absl import flags
 
-from models import comparison, comparison_page, runs, several, summary, train_main
-from records import build_main, cli, files, manifest, record_set
+from models import run_folder, train_main
+from models.multirun import comparison, page, summary
+from models.multirun import runs as several
+from records import build_main
+from records.common import atomic, cli
+from records.format import manifest, record_set
 
 flags.adopt_module_key_flags(train_main)
 _SWEEP = flags.DEFINE_string("sweep", None, "File with one variation a line, `name: --flag=...`.")
@@ -72,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
     run_dir = cli.require("run_dir", flags.FLAGS.run_dir)
     _check_flags()
     variations = read(cli.require("sweep", _SWEEP.value), _shared())
-    with runs.held(run_dir):
+    with run_folder.held(run_dir):
         records = _records(run_dir, variations[0])
         _check_trainings(run_dir, records, variations)
         jobs = {each.name: _jobs(each, run_dir, records) for each in variations}
@@ -82,7 +86,7 @@ def main(arguments: Sequence[str]) -> int:
             for name, of_one in jobs.items()
         ]
         compared = comparison.compare(found, _SPLIT.value, metric=_METRIC.value)
-        paths = comparison.write(compared, run_dir), comparison_page.write(compared, run_dir)
+        paths = comparison.write(compared, run_dir), page.write(compared, run_dir)
     print("\n".join([comparison.text(compared), *paths]))
     return cli.DONE
 
@@ -283,7 +287,7 @@ def _check_trainings(run_dir: str, records: str, variations: Sequence[Variation]
         if each.name not in begun:
             _check_training(each, where, run_dir, records)
     begun |= {each.name: list(each.arguments) for each in variations}
-    files.write_whole(path, files.json_bytes(state, indent=1))
+    atomic.write_whole(path, atomic.json_bytes(state, indent=1))
 
 
 def _state(path: str) -> dict[str, Any] | None:
@@ -295,7 +299,7 @@ def _state(path: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
-        raise runs.RunError(f"{path} is damaged: {type(error).__name__}: {error}") from None
+        raise run_folder.RunError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def _check_training(each: Variation, where: str, run_dir: str, records: str) -> None:
@@ -320,7 +324,7 @@ if __name__ == "__main__":
         main,
         comparison.ComparisonError,
         several.SeveralError,
-        runs.RunError,
+        run_folder.RunError,
         manifest.ManifestError,
         OSError,
         again="goes on with the training that was stopped",

@@ -18,38 +18,36 @@ from typing import NoReturn
 import numpy as np
 from absl import flags
 
-from datapipe import (
-    augment_flags,
-    options,
-    pipeline,
-    plan_flags,
-    residency,
-    resident,
-    rows_flags,
-    sampling,
-    stream_state,
-    streaming,
-)
-from models import (
+from datapipe import pipeline, resume
+from datapipe.augment import flags as augment_flags
+from datapipe.augment import options
+from datapipe.plan import flags as plan_flags
+from datapipe.plan import sampling
+from datapipe.rows import flags as rows_flags
+from datapipe.rows import host, residency, streaming
+from models import experiment, run_folder
+from models.inference import preprocess
+from models.multirun import cross_validation, summary
+from models.multirun import runs as several
+from models.networks import flags as model_flags
+from models.networks import zoo
+from models.reporting import predictor as evaluation
+from models.training import (
     addons,
-    assessment,
-    board,
     checkpoints,
-    cross_validation,
-    decisions,
-    evaluation,
-    model_flags,
-    preprocess,
-    runs,
-    runtime,
-    several,
-    summary,
-    training,
-    training_flags,
-    zoo,
+    distribution,
+    loop,
+    monitor,
+    tensorboard,
 )
-from records import build_main, cli, folds, manifest, record_set, tfrecord
-from records.backend import keras, tf
+from models.training import (
+    flags as training_flags,
+)
+from records import build_main
+from records.common import cli, errors
+from records.common.backend import keras, tf
+from records.format import manifest, record_set
+from records.split import folds
 
 # --source and all that goes with it: the flags of the build.
 flags.adopt_module_key_flags(build_main)
@@ -72,11 +70,13 @@ _FOLDS = flags.DEFINE_integer(
 )
 _FOLD = flags.DEFINE_integer("fold", -1, "Train only the one that is tested on this fold.")
 _REPEATS = flags.DEFINE_integer("repeats", 1, "Trainings with seeds --seed, --seed + 1, ...")
-_PRECISION = flags.DEFINE_enum("precision", "float32", runtime.PRECISIONS, "Of the arithmetic.")
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float32", distribution.PRECISIONS, "Of the arithmetic."
+)
 _STRATEGY = flags.DEFINE_enum(
     "strategy",
     "auto",
-    runtime.STRATEGIES,
+    distribution.STRATEGIES,
     "One device, mirrored over all of them, or multiworker over processes; auto: by what is there.",
 )
 _CPU_DEVICES = flags.DEFINE_integer(
@@ -95,12 +95,12 @@ def main(arguments: Sequence[str]) -> int:
     several.follow_parent()
     _check_flags()
     run_dir = cli.require("run_dir", _RUN_DIR.value)
-    if runs.is_finished(run_dir):
+    if run_folder.is_finished(run_dir):
         raise cli.UsageError(f"--run_dir must be new, {run_dir!r} holds a finished run")
     opened = record_set.open_set(_records(run_dir))
     if flags.FLAGS.explain_plan or (_REPEATS.value == 1 and (not _FOLDS.value or _FOLD.present)):
         return _train(_dealt(opened), run_dir)
-    with runs.held(run_dir):
+    with run_folder.held(run_dir):
         if _REPEATS.value > 1:
             _repeat(opened, run_dir)
         else:
@@ -143,9 +143,9 @@ def _train(opened: record_set.RecordSet, run_dir: str) -> int:
     with contextlib.ExitStack() as stack:
         stack.enter_context(streaming.faults_named())
         if how.is_chief:
-            stack.enter_context(runs.held(run_dir))
+            stack.enter_context(run_folder.held(run_dir))
         try:
-            trained = training.fit(
+            trained = loop.fit(
                 model, how, data, validate, train, run_dir=run_dir, pictures=pictures
             )
         except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
@@ -155,11 +155,11 @@ def _train(opened: record_set.RecordSet, run_dir: str) -> int:
         if not how.is_chief:
             return cli.DONE
         run = _run(opened, plan, rows, how, model, train, trained)
-        assessment.draw_augmented(opened, _TRAIN_SPLIT.value, plan, augment, run_dir)
+        experiment.draw_augmented(opened, _TRAIN_SPLIT.value, plan, augment, run_dir)
         for split in _REPORT.value:
-            assessment.report_on(run, run_dir, opened, split)
-        runs.save(run, run_dir)
-        training.finish(run_dir)
+            experiment.report_on(run, run_dir, opened, split)
+        run_folder.save(run, run_dir)
+        loop.finish(run_dir)
     print(f"kept epoch {run.best_epoch} of {len(run.history)}, the last with a *: {run_dir}")
     return cli.DONE
 
@@ -254,8 +254,8 @@ def _given() -> list[str]:
     ]
 
 
-def _runtime() -> runtime.Runtime:
-    return runtime.configure(
+def _runtime() -> distribution.Runtime:
+    return distribution.configure(
         strategy=_STRATEGY.value,
         precision=_PRECISION.value,
         seed=flags.FLAGS.seed,
@@ -265,7 +265,7 @@ def _runtime() -> runtime.Runtime:
     )
 
 
-def _options(how: runtime.Runtime) -> training.TrainOptions:
+def _options(how: distribution.Runtime) -> loop.TrainOptions:
     one_gpu = how.num_replicas == 1 and bool(tf.config.list_physical_devices("GPU"))
     made = training_flags.options(seed=flags.FLAGS.seed, one_gpu=one_gpu)
     if made.jit_compile and how.num_replicas > 1:
@@ -278,7 +278,7 @@ def _lost(error: Exception) -> NoReturn:
         f"another worker was lost ({type(error).__name__}); going on from the last checkpoint",
         flush=True,
     )
-    runtime.again()
+    distribution.again()
 
 
 def _records(run_dir: str) -> str:
@@ -323,8 +323,8 @@ def _input(
     plan: sampling.SamplingPlan,
     augment: options.AugmentOptions,
     class_weights: np.ndarray | None,
-    how: runtime.Runtime,
-) -> training.Input:
+    how: distribution.Runtime,
+) -> loop.Input:
     rows, on_device = where.rows, where.residency == "device"
     input_range = zoo.MODELS[model_flags.name()].input_range
 
@@ -345,7 +345,7 @@ def _input(
     # What does not fit is refused here, not within the training.
     dataset(0, how.worker, how.num_workers, how.local_replicas)
     images = pipeline.image_maker(rows, plan, augment, input_range=input_range)
-    stream = stream_state.identity(
+    stream = resume.identity(
         rows,
         plan,
         augment,
@@ -356,7 +356,7 @@ def _input(
         images_later=on_device,
     )
     model = {name: str(value) for name, value in model_flags.identity().items()}
-    return training.Input(
+    return loop.Input(
         dataset=dataset,
         steps_per_epoch=plan.steps_per_epoch,
         batch_size=plan.batch_size,
@@ -369,7 +369,7 @@ def _input(
 
 def _validation(
     opened: record_set.RecordSet, predictor: evaluation.Predictor
-) -> tuple[training.Validate, training.Pictures]:
+) -> tuple[loop.Validate, loop.Pictures]:
     """Returns the function that validates, and the one that pictures what it found last."""
     split = _VALIDATION_SPLIT.value
     labels = opened.index(split).label
@@ -379,9 +379,9 @@ def _validation(
     def validate() -> Mapping[str, float]:
         nonlocal last
         last = predicted()
-        return training.validation_metrics(labels, last)
+        return loop.validation_metrics(labels, last)
 
-    return validate, lambda: board.pictures(opened, split, labels, last)
+    return validate, lambda: tensorboard.pictures(opened, split, labels, last)
 
 
 def _predictions(
@@ -403,7 +403,7 @@ def _predictions(
 def _introduce(
     plan: sampling.SamplingPlan,
     opened: residency.Opened,
-    how: runtime.Runtime,
+    how: distribution.Runtime,
     model: keras.Model,
     origin: str,
 ) -> None:
@@ -431,14 +431,14 @@ def _run(
     opened: record_set.RecordSet,
     plan: sampling.SamplingPlan,
     rows: residency.Opened,
-    how: runtime.Runtime,
+    how: distribution.Runtime,
     model: keras.Model,
-    train: training.TrainOptions,
-    trained: training.Trained,
-) -> runs.Run:
+    train: loop.TrainOptions,
+    trained: loop.Trained,
+) -> run_folder.Run:
     info = opened.manifest
     present = [flag for flag in flags.FLAGS.get_key_flags_for_module(sys.argv[0]) if flag.present]
-    return runs.Run(
+    return run_folder.Run(
         model=model_flags.name(),
         class_names=info.class_names,
         image_size=info.image_size,
@@ -458,8 +458,8 @@ def _run(
             "draws": plan.draws.tolist(),
         },
         flags={flag.name: flag.value for flag in present},
-        versions=runs.versions(),
-        best_epoch=decisions.best_epoch(trained.history, train.monitor),
+        versions=run_folder.versions(),
+        best_epoch=monitor.best_epoch(trained.history, train.monitor),
         history=tuple(trained.history),
         model_options=model_flags.options(),
         loss=train.loss.name,
@@ -473,11 +473,11 @@ if __name__ == "__main__":
     cli.run(
         main,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
-        resident.MemoryBudgetError,
-        training.TrainingError,
+        errors.DamagedRecordError,
+        host.MemoryBudgetError,
+        loop.TrainingError,
         checkpoints.CheckpointError,
-        runs.RunError,
+        run_folder.RunError,
         several.SeveralError,
         addons.AddonsMissingError,
         OSError,

@@ -22,26 +22,20 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from records import (
-    build,
-    cli,
-    dry_run,
-    images,
-    manifest,
-    plan,
-    source_flags,
-    sources,
-    trees,
-    workers,
-    writer,
-)
+from records.builder import build, dry_run, layout, shard_writer
+from records.common import cli, worker_pool
+from records.format import manifest
+from records.image import decode
+from records.source import flags as source_flags
+from records.source import listing as sources
+from records.source import trees
 
 flags.adopt_module_key_flags(source_flags)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder to write: new, empty, or this same set.")
 _ENCODING = flags.DEFINE_enum(
     "encoding",
     "raw",
-    images.ENCODINGS,
+    decode.ENCODINGS,
     "How pixels stand in a record: raw is uint8 and the fastest to read, png smaller, jpeg smaller"
     " still and lossy; --dry_run says what each costs.",
 )
@@ -54,12 +48,12 @@ _NEAR_DUPLICATES = flags.DEFINE_float(
 _ON_LEAK = flags.DEFINE_enum(
     "on_leak",
     "refuse",
-    plan.ON_FAULT,
+    layout.ON_FAULT,
     "When a group or equal images stand in two given splits: refuse, drop them from the one that"
     " is trained on, or keep them.",
 )
 _ON_CONFLICT = flags.DEFINE_enum(
-    "on_conflict", "keep", plan.ON_FAULT, "When equal images have different labels."
+    "on_conflict", "keep", layout.ON_FAULT, "When equal images have different labels."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the splits and of the order of rows.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Count and estimate; write nothing.")
@@ -115,7 +109,7 @@ def _options() -> build.BuildOptions:
         lambda: build.BuildOptions(
             policy=source_flags.policy(),
             encoding=_ENCODING.value,
-            splits=plan.SplitOptions(
+            splits=layout.SplitOptions(
                 ratios=ratios,
                 given=given,
                 near_duplicates=_NEAR_DUPLICATES.value,
@@ -222,8 +216,8 @@ if __name__ == "__main__":
         sources.SourceError,
         trees.TreeError,
         manifest.ManifestError,
-        writer.BuildError,
-        workers.WorkerDiedError,
+        shard_writer.BuildError,
+        worker_pool.WorkerDiedError,
         OSError,
         again="goes on",
     )

@@ -43,31 +43,17 @@ from typing import Any
 
 from absl import flags
 
-from records import (
-    archive,
-    audit,
-    cli,
-    cluster_command,
-    comparison,
-    contact_sheet,
-    export,
-    files,
-    gathering,
-    leaks,
-    manifest,
-    near_duplicates,
-    outputs,
-    record_set,
-    rows,
-    source_flags,
-    sources,
-    survey_command,
-    tfds_folder,
-    tfrecord,
-    trees,
-    workers,
-    writer,
-)
+from records.builder import shard_writer
+from records.cluster import command as cluster_command
+from records.common import atomic, cli, errors, outputs, worker_pool
+from records.export import export, tar, tfds
+from records.format import manifest, record_set, rows
+from records.image import near_duplicates
+from records.inspect import contact_sheet, diff, leaks, verify
+from records.source import flags as source_flags
+from records.source import listing, trees
+from records.surveying import command as survey_command
+from records.surveying import measure
 
 flags.adopt_module_key_flags(source_flags)
 flags.adopt_module_key_flags(cluster_command)
@@ -148,7 +134,7 @@ def _show_row(opened: record_set.RecordSet) -> int:
     count = len(opened.index(split))
     if not 0 <= _ROW.value < count:
         raise cli.UsageError(f"--row must lie in 0..{count - 1}, got {_ROW.value}")
-    said = files.json_bytes(rows.facts(opened, split, _ROW.value), indent=1)
+    said = atomic.json_bytes(rows.facts(opened, split, _ROW.value), indent=1)
     print(said.decode(), end="")
     return cli.DONE
 
@@ -158,7 +144,7 @@ def _write_contact_sheet(opened: record_set.RecordSet, split: str, path: str) ->
         raise cli.UsageError(f"--contact_sheet must end in .png, got {path!r}")
     out = io.BytesIO()
     contact_sheet.contact_sheet(opened, split).save(out, "PNG")
-    files.write_whole(path, out.getvalue())
+    atomic.write_whole(path, out.getvalue())
     counts = opened.manifest.split(split).class_counts
     for line, (name, count) in enumerate(zip(opened.manifest.class_names, counts, strict=True), 1):
         print(f"line {line}: {cli.printable(name)} ({count:,} images in {split})")
@@ -189,10 +175,10 @@ def _print_set(info: manifest.Manifest, folder: str, names: Sequence[str]) -> No
 
 def _verify() -> int:
     folder = cli.require_folder("records", _RECORDS.value)
-    faults = audit.verify(folder)
+    faults = verify.verify(folder)
     if _SOURCES.value:
-        faults += audit.verify_sources(folder, _SOURCES.value)
-    by_file: dict[str, list[audit.Fault]] = {}
+        faults += verify.verify_sources(folder, _SOURCES.value)
+    by_file: dict[str, list[verify.Fault]] = {}
     for fault in faults:
         by_file.setdefault(fault.file, []).append(fault)
     for file, of_file in by_file.items():
@@ -290,12 +276,12 @@ def _diff() -> int:
     cli.at_least(0, _LINES)
     left = _opened()
     right = record_set.open_set(cli.require_folder("other", _OTHER.value))
-    lines = list(_differences(comparison.compare(left, right)))
+    lines = list(_differences(diff.compare(left, right)))
     print("\n".join(lines) or "the two sets are equal to the byte")
     return cli.FAILED if lines else cli.DONE
 
 
-def _differences(found: comparison.Comparison) -> Iterator[str]:
+def _differences(found: diff.Comparison) -> Iterator[str]:
     for what, changes in (("setting", found.settings), ("class number of", found.renumbered)):
         yield from (_change(what, *change) for change in changes)
     for what, names in (("only in --other", found.added), ("only in --records", found.removed)):
@@ -303,7 +289,7 @@ def _differences(found: comparison.Comparison) -> Iterator[str]:
     yield from (_change("images in split", *change) for change in found.counts)
     for kind, keys in found.rows.items():
         if keys:
-            yield f"{len(keys):,} images {comparison.ROW_KINDS[kind]}"
+            yield f"{len(keys):,} images {diff.ROW_KINDS[kind]}"
         for key in keys[: _LINES.value]:
             yield cli.printable(f"  {os.fsdecode(key)!r}")
         if len(keys) > _LINES.value:
@@ -333,7 +319,7 @@ def _import() -> int:
     if not os.path.isfile(path):
         raise cli.UsageError(f"--archive must be a file, got {path!r}")
     with outputs.whole(folder) as temporary:
-        info = archive.read(path, temporary)
+        info = tar.read(path, temporary)
     count = sum(split.count for split in info.splits.values())
     print(f"{count:,} images, every byte as written: {folder}")
     return cli.DONE
@@ -354,14 +340,14 @@ if __name__ == "__main__":
     cli.run(
         main,
         manifest.ManifestError,
-        tfrecord.DamagedRecordError,
+        errors.DamagedRecordError,
         trees.TreeError,
-        archive.ArchiveError,
+        tar.ArchiveError,
         outputs.OutputError,
-        tfds_folder.UnfitNamesError,
-        gathering.GatheringError,
-        sources.SourceError,
-        workers.WorkerDiedError,
-        writer.BuildError,
+        tfds.UnfitNamesError,
+        measure.GatheringError,
+        listing.SourceError,
+        worker_pool.WorkerDiedError,
+        shard_writer.BuildError,
         OSError,
     )

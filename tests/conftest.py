@@ -1,3 +1,1 @@
 """Sets up TensorFlow the way the packages do, before any test file imports a part of it."""
-
-from records import backend as backend

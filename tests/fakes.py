@@ -12,7 +12,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from records import build, images, plan, record_set, sources
+from records.builder import build, layout
+from records.format import record_set
+from records.image import decode
+from records.source import listing as sources
 
 ROOT = Path(__file__).parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"  # real images; tests that need them skip without
@@ -64,9 +67,9 @@ def built(
     """Builds a real record set of small images."""
     source = class_tree(root / "source", counts)
     options = build.BuildOptions(
-        policy=images.ImagePolicy(size=size),
+        policy=decode.ImagePolicy(size=size),
         encoding=encoding,
-        splits=plan.SplitOptions(ratios or {"train": 0.6, "validation": 0.2, "test": 0.2}),
+        splits=layout.SplitOptions(ratios or {"train": 0.6, "validation": 0.2, "test": 0.2}),
     )
     output = str(root / "records")
     listing = sources.from_folders(str(source))

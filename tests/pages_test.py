@@ -6,28 +6,19 @@ import shutil
 import numpy as np
 import pytest
 
-from models import (
-    comparison,
-    comparison_page,
-    doubts,
-    neighbours,
-    predictions,
-    report,
-    report_page,
-    runs,
-)
-from models.evaluation import Table
-from records import (
-    cluster_report,
-    cluster_rows,
-    clusters,
-    folds,
-    gather_records,
-    likeness,
-    survey,
-    survey_facts,
-    survey_page,
-)
+from models import run_folder
+from models.metrics.table import Table
+from models.multirun import comparison, label_review
+from models.multirun import page as comparison_page
+from models.reporting import neighbours, predictions, report
+from models.reporting import page as report_page
+from records.cluster import clustering
+from records.cluster import report as cluster_report
+from records.cluster import rows as cluster_rows
+from records.inspect import likeness
+from records.split import folds
+from records.surveying import facts, measure_records, survey
+from records.surveying import page as survey_page
 from tests import fakes
 from tests.models import made
 from tests.records import made as made_sets
@@ -87,7 +78,7 @@ def _comparison(records, folder):
         path = predictions.path(str(folder / name), "test")
         predictions.write(table_of(records, "test", seed), records.manifest.class_names, path)
         flags = {"epochs": seed, "note": "a very long flag " * 9}
-        runs.save(made.run(records, flags=flags), str(folder / name))
+        run_folder.save(made.run(records, flags=flags), str(folder / name))
     found = [comparison.variation(str(folder / name), "test") for name in ("base", "other")]
     return comparison_page.write(comparison.compare(found, "test"), str(folder))
 
@@ -96,16 +87,16 @@ def _doubts(records, folder):
     pooled = folds.pooled(records)
     names = records.manifest.class_names
     found = predictions.suspicious(table_of(pooled, folds.POOLED), names)
-    return doubts.write(found, pooled, folds.POOLED, str(folder))[1]
+    return label_review.write(found, pooled, folds.POOLED, str(folder))[1]
 
 
 def _survey(records, folder):
-    found = gather_records.gather(
+    found = measure_records.gather(
         records, list(records.manifest.splits), num_workers=1, show_progress=False
     )
     alike = likeness.pairs(found.columns, found.prints)
     findings = survey.findings(found, alike, 0.15)
-    said = survey_page.contents(survey_facts.facts(found), findings, 0.15)
+    said = survey_page.contents(facts.facts(found), findings, 0.15)
     return survey_page.write(said, findings, found, str(folder))
 
 
@@ -116,7 +107,7 @@ def _clusters(_, folder):
     )
     rows = cluster_rows.rows_of(of_two, ["train"])
     features, members = rows.features("hls"), cluster_rows.groups_of(rows, within_class=True)
-    options = clusters.ClusterOptions()
+    options = clustering.ClusterOptions()
     groups = cluster_rows.grouped(rows, features, members, options, "auto")
     said = cluster_report.summary(rows, features, groups, {"within": "class"})
     said |= {"tags": None, "ablation": None}

@@ -4,11 +4,11 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from datapipe import benchmark_arrays as arrays
-from datapipe import benchmark_curve as curve
 from datapipe import benchmark_main
-from datapipe import benchmark_turns as turns
-from records import cli
+from datapipe.benchmark import numpy_baselines as arrays
+from datapipe.benchmark import scaling as curve
+from datapipe.profile import turns
+from records.common import cli
 from tests import fakes
 
 

@@ -8,8 +8,12 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 
-from datapipe import augment_flags, options, plan_flags, rows_flags, weights
-from records import cli, targets
+from datapipe.augment import flags as augment_flags
+from datapipe.augment import options
+from datapipe.plan import class_weights
+from datapipe.plan import flags as plan_flags
+from datapipe.rows import flags as rows_flags
+from records.common import cli, targets
 from tests import fakes
 
 
@@ -153,10 +157,10 @@ def test_class_weights(given, opened):
     given("--class_weights=rare=3,usual=1")
     made = plan_flags.plan(opened, "train", seed=0, batch_size=5)
     np.testing.assert_array_equal(
-        plan_flags.class_weights(made), weights.explicit(made, {"rare": 3, "usual": 1})
+        plan_flags.class_weights(made), class_weights.explicit(made, {"rare": 3, "usual": 1})
     )
     given("--class_weights=balanced")
-    np.testing.assert_array_equal(plan_flags.class_weights(made), weights.balanced(made))
+    np.testing.assert_array_equal(plan_flags.class_weights(made), class_weights.balanced(made))
 
 
 def test_a_double_correction_is_said(given, opened, capsys):

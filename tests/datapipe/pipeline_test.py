@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from datapipe import device, pipeline, resident, sampling, streaming
-from datapipe.options import PRESETS, AugmentOptions
-from records.backend import tf
-from records.targets import Target
+from datapipe import pipeline
+from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.plan import sampling
+from datapipe.rows import device, host, streaming
+from records.common.backend import tf
+from records.common.targets import Target
 from tests import fakes
 
 BATCH = 12
@@ -25,7 +27,7 @@ def records(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def rows(records):
-    return resident.load(records, "train", show_progress=False)
+    return host.load(records, "train", show_progress=False)
 
 
 def plan(records, seed=5, target="balanced"):
@@ -216,17 +218,21 @@ def test_evaluation_cannot_be_shuffled():
 
 STREAM = """
 import hashlib, sys
-from models import runtime
-from records.backend import tf
+from models.training import distribution
+from records.common.backend import tf
 threads, replicas, folder, residency = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
 tf.config.threading.set_inter_op_parallelism_threads(threads)
 tf.config.threading.set_intra_op_parallelism_threads(threads)
-how = runtime.configure(
+how = distribution.configure(
     strategy="mirrored" if replicas > 1 else "one",
     precision="float32", seed=0, cpu_devices=replicas
 )
-from datapipe import options, pipeline, residency as where, sampling
-from records import record_set, targets
+from datapipe.augment import options
+from datapipe import pipeline
+from datapipe.rows import residency as where
+from datapipe.plan import sampling
+from records.format import record_set
+from records.common import targets
 records = record_set.open_set(folder)
 with how.strategy.scope():
     rows = where.open_rows(
@@ -238,7 +244,7 @@ later, photo = residency == "device", options.PRESETS["photo"]
 dataset = pipeline.training_dataset(rows, plan, photo, images_later=later, pieces=replicas)
 make = pipeline.image_maker(rows, plan, photo)
 def step(pieces):
-    batch = pieces[runtime.replica_number()]
+    batch = pieces[distribution.replica_number()]
     image = make(batch["row"], batch["numbers"]) if later else batch["image"]
     return batch["row"], batch["label"], batch["weight"], image
 run = tf.function(lambda pieces: how.strategy.run(step, args=(pieces,)))
@@ -281,14 +287,15 @@ def test_bit_equal_in_new_processes(records, rows, residency, threads_and_replic
 NINE = """
 import json, sys
 import numpy as np
-from models import runtime
+from models.training import distribution
 replicas, folder = int(sys.argv[1]), sys.argv[2]
-how = runtime.configure(strategy="mirrored" if replicas > 1 else "one",
+how = distribution.configure(strategy="mirrored" if replicas > 1 else "one",
                         precision="float32", seed=0, cpu_devices=replicas)
-from records.backend import keras, tf
-from datapipe import pipeline, resident
-from records import record_set
-rows = resident.load(record_set.open_set(folder), "train", show_progress=False)
+from records.common.backend import keras, tf
+from datapipe import pipeline
+from datapipe.rows import host
+from records.format import record_set
+rows = host.load(record_set.open_set(folder), "train", show_progress=False)
 with how.strategy.scope():
     layers = keras.layers
     model = keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(4, 3),

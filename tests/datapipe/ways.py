@@ -1,6 +1,6 @@
 """A function of tensors, run in each of the ways in which the pipeline runs it."""
 
-from records.backend import tf
+from records.common.backend import tf
 
 
 def _inside_a_dataset(function):

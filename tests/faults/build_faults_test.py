@@ -15,7 +15,11 @@ import time
 import pytest
 from PIL import PngImagePlugin
 
-from records import audit, build, images, manifest, plan, record_set, sources, writer
+from records.builder import build, layout, shard_writer
+from records.format import manifest, record_set
+from records.image import decode
+from records.inspect import verify
+from records.source import listing as sources
 from tests import fakes
 
 SIZE = 16
@@ -51,7 +55,7 @@ def contents(folder):
 def go_on(source, output, seed=0, size=SIZE, encoding="raw", **how):
     """Runs the same build in this process."""
     options = build.BuildOptions(
-        images.ImagePolicy(size), encoding, splits=plan.SplitOptions(seed=seed)
+        decode.ImagePolicy(size), encoding, splits=layout.SplitOptions(seed=seed)
     )
     listing = sources.from_folders(str(source))
     return build.build(listing, str(output), options, num_workers=1, show_progress=False, **how)
@@ -246,7 +250,9 @@ def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
     process = start(root, tmp_path / "out", PYTHONPATH=inject, FAULT_CRASH="DEADLY")
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0, errors
-    found = {reject.key: reject.reason for reject in writer.read_rejects(str(tmp_path / "out"))}
+    found = {
+        reject.key: reject.reason for reject in shard_writer.read_rejects(str(tmp_path / "out"))
+    }
     assert found == {"a/bad.png": "crashed_decoder", "b/worse.png": "crashed_decoder"}
     assert len(contents(tmp_path / "out")) >= 6
     assert not go_on(root, tmp_path / "out").fresh  # and reading it again finds the same set
@@ -275,21 +281,21 @@ def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path)
     assert errors == "build_main.py: error: stopped; the same command goes on\n"
     assert not output.exists()
     assert go_on(larger, output, size=300, encoding="png").resumed[0] >= 1
-    assert audit.verify(str(output)) == []
+    assert verify.verify(str(output)) == []
 
 
 INTERRUPTED = """
 import os, signal
-from records import workers
+from records.common import worker_pool
 def start():
-    with workers.Crew(2) as crew:
+    with worker_pool.Crew(2) as crew:
         for process in crew._processes.values():
             os.kill(process.pid, signal.SIGINT)
         done = crew.run(
             absolute, [-1, -2, -3], total=3, title="", unit="", show_progress=False
         )
         print(sorted(done))
-    with workers._interrupts_held_back():
+    with worker_pool._interrupts_held_back():
         os.kill(os.getpid(), signal.SIGINT)
         print("held back")
     print("lost")

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from records import files
+from records.common import atomic
 from tests import fakes
 
 FLAGS = (
@@ -82,13 +82,13 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(records, tmp_path):
         process = started(records, killed)
         wait_for(lambda before=before: set(saved(killed)) - before, process)
         if kill % 2:  # in the middle of a save
-            mark = files.TEMPORARY_PREFIX
+            mark = atomic.TEMPORARY_PREFIX
             wait_for(lambda mark=mark: any(n.startswith(mark) for n in saved(killed)), process)
         else:
             time.sleep(moments.uniform(0, 0.1))
         process.kill()
         process.communicate()
-        in_a_save += any(name.startswith(files.TEMPORARY_PREFIX) for name in saved(killed))
+        in_a_save += any(name.startswith(atomic.TEMPORARY_PREFIX) for name in saved(killed))
     said = finished(started(records, killed))
     assert "going on from step" in said or in_a_save
     assert_same(calm, killed)

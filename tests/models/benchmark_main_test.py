@@ -12,8 +12,8 @@ SCRIPT = """
 import contextlib, io, json, sys
 from absl import flags
 from models import benchmark_main
-from records import cli
-from records.backend import keras, tf
+from records.common import cli
+from records.common.backend import keras, tf
 
 def fallen(case):
     trainer = benchmark_main.Trainer(

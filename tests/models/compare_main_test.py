@@ -7,16 +7,17 @@ import re
 import numpy as np
 import pytest
 
-from models import predictions
-from models.evaluation import Table
+from models.metrics.table import Table
+from models.reporting import predictions
 from tests import fakes
 
 # Each case prints one line of JSON: what was said, or the error.
 SCRIPT = """
 import contextlib, io, json, sys
 from absl import flags
-from models import compare_main, comparison
-from records import cli
+from models import compare_main
+from models.multirun import comparison
+from records.common import cli
 
 for arguments in json.loads(sys.argv[1]):
     flags.FLAGS.unparse_flags()

@@ -11,8 +11,8 @@ SCRIPT = """
 import contextlib, io, json, sys
 from absl import flags
 from models import doctor_main
-from records import cli
-from records.backend import keras
+from records.common import cli
+from records.common.backend import keras
 
 layers = keras.layers
 def small(size, classes):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from models import runs
-from records.record_set import RecordSet
+from models import run_folder
+from records.format.record_set import RecordSet
 
 _LINE = {"epoch": 1.0, "loss": 1.0, "val_loss": 0.4, "accuracy": 0.5, "val_accuracy": 0.9}
 _FIELDS = {
@@ -33,7 +33,7 @@ _FIELDS = {
 }
 
 
-def run(opened: RecordSet | None = None, **fields: Any) -> runs.Run:
+def run(opened: RecordSet | None = None, **fields: Any) -> run_folder.Run:
     """Returns a run of two epochs, on a record set if one is given, but for some fields."""
     of_records: dict[str, Any] = {}
     if opened:
@@ -46,4 +46,4 @@ def run(opened: RecordSet | None = None, **fields: Any) -> runs.Run:
             "records_digest": info.digest,
             "sampling": {**_FIELDS["sampling"], "rows": counts, "draws": counts},
         }
-    return runs.Run(**{**_FIELDS, **of_records, **fields})
+    return run_folder.Run(**{**_FIELDS, **of_records, **fields})

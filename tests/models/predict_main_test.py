@@ -11,8 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import assessment, preprocess, runs
-from records import build, images, record_set, sources
+from models import experiment, run_folder
+from models.inference import preprocess
+from records.builder import build
+from records.format import record_set
+from records.image import decode
+from records.source import listing as sources
 from tests import fakes
 
 # Each case prints one line of JSON: the exit code and what was said, or the error.
@@ -20,7 +24,7 @@ SCRIPT = """
 import contextlib, io, json, sys
 from absl import flags
 from models import predict_main
-from records import cli
+from records.common import cli
 
 for arguments in json.loads(sys.argv[1]):
     flags.FLAGS.unparse_flags()
@@ -93,7 +97,7 @@ def made_source(root):
 
 
 def built(root, encoding):
-    options = build.BuildOptions(images.ImagePolicy(32, "crop"), encoding=encoding)
+    options = build.BuildOptions(decode.ImagePolicy(32, "crop"), encoding=encoding)
     folder = str(root / f"{encoding}.records")
     listing = sources.from_folders(str(root / "source"))
     build.build(listing, folder, options, num_workers=1, show_progress=False)
@@ -103,8 +107,8 @@ def built(root, encoding):
 def another(root, name, **changes):
     """Copies the trained run, with other facts."""
     shutil.copytree(root / "raw", root / name)
-    run = dataclasses.replace(runs.load(str(root / "raw")), **changes)
-    runs.save(run, str(root / name))
+    run = dataclasses.replace(run_folder.load(str(root / "raw")), **changes)
+    run_folder.save(run, str(root / name))
     return run
 
 
@@ -113,7 +117,7 @@ def root(tmp_path_factory):
     """Builds in every encoding, trains once, and evaluates."""
     root = tmp_path_factory.mktemp("runs")
     made_source(root / "source")
-    opened = {encoding: built(root, encoding) for encoding in images.ENCODINGS}
+    opened = {encoding: built(root, encoding) for encoding in decode.ENCODINGS}
     arguments = ("--model=lenet", "--epochs=1", "--batch_size=8", "--folds=3", "--fold=1")
     records, run_dir = f"--records={root}/raw.records", f"--run_dir={root}/raw"
     done = fakes.run_module("models.train_main", records, run_dir, *arguments, "--report=test")
@@ -122,7 +126,7 @@ def root(tmp_path_factory):
         info = opened[encoding].manifest
         facts = {"records": opened[encoding].folder, "records_digest": info.digest, "fold": ()}
         run = another(root, encoding, **facts, pixels=preprocess.facts(info))
-        assessment.report_on(run, str(root / encoding), opened[encoding], "test")
+        experiment.report_on(run, str(root / encoding), opened[encoding], "test")
     another(root, "alone", records="/gone")
     another(root, "older", pixels={})
     another(root, "forgetful", pixels={}, records="/gone")
@@ -152,7 +156,7 @@ def numbers(line):
     return [line[column] for column in ("predicted", "p:밝음", "p:어두움")]
 
 
-@pytest.mark.parametrize("encoding", images.ENCODINGS)
+@pytest.mark.parametrize("encoding", decode.ENCODINGS)
 def test_a_file_gets_what_its_row_got(root, found, encoding):
     evaluated = lines_of(root / encoding / "predictions-test.csv")
     predicted = lines_of(root / f"{encoding}.csv")
@@ -230,8 +234,8 @@ def test_pictures_are_named_by_line_and_file(root, found):
         in found["seen"]["out"]
     )
     shown = np.asarray(Image.open(root / "seen/000001-000.png"))
-    pixels = images.preprocess(
-        (root / "source/밝음/000.png").read_bytes(), images.ImagePolicy(32, "crop")
+    pixels = decode.preprocess(
+        (root / "source/밝음/000.png").read_bytes(), decode.ImagePolicy(32, "crop")
     )
     np.testing.assert_array_equal(shown[::7, :224:7], pixels)
 

@@ -16,7 +16,7 @@ SCRIPT = """
 import dataclasses, json, sys
 from absl import flags
 from models import sweep_main
-from records import cli
+from records.common import cli
 
 flags.FLAGS(["sweep_main", "--epochs=7", "--monitor=val_loss", "--seed=3", "--repeats=2"])
 for number, lines in enumerate(json.loads(sys.argv[1])):

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from records import manifest, record_set, rows
+from records.format import manifest, record_set, rows
 from tests import fakes
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from records import columns, files, images, index, manifest, record_set, schema, sharding, tfrecord
+from records.common import atomic, byte_strings
+from records.format import example, index, manifest, record_set, sharding, tfrecord
+from records.image import decode
 from tests import fakes
 
 SIZE = 8
@@ -100,12 +102,12 @@ def record_set_of(
         **fields,
     }
     info = manifest.Manifest(**values)
-    files.write_whole(str(folder / manifest.FILE_NAME), manifest.to_json(info))
+    atomic.write_whole(str(folder / manifest.FILE_NAME), manifest.to_json(info))
     return record_set.RecordSet(str(folder), info)
 
 
 def _written(folder: Path, name: str, data: bytes, count: int) -> manifest.Shard:
-    return manifest.Shard(name, count, len(data), files.write_whole(str(folder / name), data))
+    return manifest.Shard(name, count, len(data), atomic.write_whole(str(folder / name), data))
 
 
 def _index(
@@ -125,7 +127,7 @@ def _index(
         domain=np.array([row.domain for row in rows], np.int32),
         group=np.array(numbers, np.int64),
         source_sha256=np.frombuffer(digests, np.uint8).reshape(-1, 32),
-        keys=columns.Strings.of(row.key for row in rows),
+        keys=byte_strings.Strings.of(row.key for row in rows),
     )
 
 
@@ -139,11 +141,11 @@ def image_of(row: Row) -> np.ndarray:
 def _payload(row: Row, group: int, encoding: str) -> bytes:
     if row.payload is not None:
         return row.payload
-    return schema.encode(
-        schema.Example(
+    return example.encode(
+        example.Example(
             key=row.key,
             label=row.label,
-            image=images.encode(image_of(row), encoding),
+            image=decode.encode(image_of(row), encoding),
             group=b"group %d" % group,
             domain=("studio", "길")[row.domain].encode(),
         )

@@ -1,0 +1,52 @@
+"""The plain network that a student study on 20 classes of photos began with.
+
+Three convolutions and a wide dense layer; 99,190,292 parameters at 224x224 RGB, nearly all of them
+in that layer. The study wrote `Convolution2D(32, 3, 3)` in the manner of Keras 1, which Keras 2
+takes for a stride of 3: what it really trained had 198,164 parameters. This is what was meant.
+"""
+
+from models.networks import blocks
+from models.networks.dropout import Dropout
+from records.common.backend import keras
+
+layers = keras.layers
+
+
+def build(
+    num_classes: int, input_shape: tuple[int, int, int], *, dropout: float = 0.5
+) -> keras.Model:
+    """Returns the network.
+
+    Args:
+        num_classes: number of logits.
+        input_shape: height, width and channels of the images.
+        dropout: rate before the last layer; after each pooling it is half of it.
+
+    Input shape:
+        float [batch, height, width, channels] in 0..1, at least 6 pixels each way.
+
+    Output shape:
+        float32 logits [batch, num_classes].
+
+    Raises:
+        ValueError: if the images are smaller, or the rate is none.
+    """
+    blocks.check_size("baseline20", input_shape, 6)
+    blocks.check_dropout(dropout)
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Conv2D(32, 3, padding="same", activation="relu", name="conv1"),
+            layers.MaxPooling2D(),
+            Dropout(dropout / 2),
+            layers.Conv2D(64, 3, padding="same", activation="relu", name="conv2"),
+            layers.Conv2D(64, 3, name="conv3"),  # without an activation, as in the study
+            layers.MaxPooling2D(padding="same"),
+            Dropout(dropout / 2),
+            layers.Flatten(name="head_flatten"),
+            layers.Dense(512, activation="relu", name="head_dense"),
+            Dropout(dropout, name="head_dropout"),
+            layers.Dense(num_classes, dtype="float32", name="logits"),
+        ],
+        name="baseline20",
+    )

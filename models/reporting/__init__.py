@@ -1,0 +1,4 @@
+"""Predictions of a split, what is wrong with them, and the report.
+
+May import `networks`, `metrics` and `training`.
+"""

@@ -1,0 +1,4 @@
+"""A record set in the formats of other tools, and back.
+
+May import the rooms up to `source`.
+"""

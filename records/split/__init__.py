@@ -1,0 +1,4 @@
+"""Which image belongs to which split or fold.
+
+May import `common`, `image` and `format`.
+"""

@@ -1,0 +1,164 @@
+"""The command `survey` of inspect_main: what a set of images is like, before any training."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from records.common import cli
+from records.format import record_set
+from records.inspect import likeness
+from records.source import flags
+from records.surveying import (
+    facts as survey_facts,
+)
+from records.surveying import (
+    measure,
+    measure_records,
+    measure_source,
+    page,
+    survey,
+)
+from records.surveying.findings import Finding, counted
+
+# All that say what is taken from --source.
+FLAGS = flags.FLAGS
+_MOST_CLASSES = 30  # in the table on the screen
+
+
+def run(*, records: str | None, split: str | None, distance: float, output: str | None) -> int:
+    """Surveys --source or a record set, prints the findings, writes both files if asked to.
+
+    Args:
+        records: folder of the record set; None to survey --source.
+        split: only this split of the records.
+        distance: of near duplicates, in units of contrast.
+        output: folder for the files.
+
+    Returns:
+        The exit code, 0 whatever is found.
+    """
+    _check(records, split, output)
+    gathered = _records(records, split) if records else _source()
+    alike = likeness.pairs(gathered.columns, gathered.prints, distance)
+    facts = survey_facts.facts(gathered)
+    found = survey.findings(gathered, alike, distance)
+    _print(facts, found)
+    if output:
+        said = page.contents(facts, found, distance)
+        print(page.write(said, found, gathered, output))
+    return cli.DONE
+
+
+def _check(records: str | None, split: str | None, output: str | None) -> None:
+    if bool(records) == bool(flags.is_given()):
+        raise cli.UsageError("--records or --source must be given, and not both")
+    for holder in flags.FLAGS if records else ():
+        if holder.present and holder.name != "num_workers":
+            raise cli.UsageError(f"--{holder.name} has no effect where --records is given")
+    flags.check()
+    if split and not records:
+        raise cli.UsageError("--split needs --records")
+    given, _ = flags.parted()
+    if flags.has_splits() and not given:
+        raise cli.UsageError("--splits says no more to a survey than whether they are given")
+    if output and os.path.lexists(output) and not os.path.isdir(output):
+        raise cli.UsageError(f"--output must be a folder, got {output!r}")
+    if output:
+        _check_outside(output, records)
+
+
+def _check_outside(output: str, records: str | None) -> None:
+    if not records:
+        flags.check_outside(output)
+        return
+    path, folder = os.path.realpath(output), os.path.realpath(records)
+    # A build would not replace a record set that holds files of others.
+    if os.path.commonpath([path, folder]) == folder:
+        raise cli.UsageError(f"--output must not lie inside --records, got {output!r}")
+
+
+def _records(folder: str, split: str | None) -> measure.Gathered:
+    opened = record_set.open_set(cli.require_folder("records", folder))
+    splits = list(opened.manifest.splits)
+    if split:
+        splits = [cli.one_of("split", split, splits)]
+    return measure_records.gather(opened, splits, num_workers=flags.num_workers())
+
+
+def _source() -> measure.Gathered:
+    given, _ = flags.parted()
+    return measure_source.gather(
+        flags.listing(),
+        flags.policy(),
+        given_splits=given,
+        num_workers=flags.num_workers(),
+    )
+
+
+# --- on the screen ---
+
+
+def _print(facts: Mapping[str, Any], found: list[Finding]) -> None:
+    counts, names = facts["counts"], facts["class_names"]
+    if len(names) <= _MOST_CLASSES:
+        print(_class_table(names, counts, facts["images"]))
+    unequal = facts["imbalance"]
+    of_split = f" of {facts['split']}" if facts["split"] else ""
+    (largest, most), (smallest, fewest) = unequal["largest"], unequal["smallest"]
+    print(
+        f"{counted(facts['images'], 'image', 'images')}{of_split} in"
+        f" {counted(unequal['classes'], 'class', 'classes')}, as diverse as"
+        f" {unequal['effective_classes']:.1f} equal ones: the largest, {cli.printable(largest)}"
+        f" ({most:,}), has {unequal['ratio']:.1f} times the images of the smallest,"
+        f" {cli.printable(smallest)} ({fewest:,})"
+    )
+    if facts["files"]:
+        _print_files(facts["files"], facts["images"], facts["image_size"])
+    for reason, count in facts["left_out"]["reasons"].items():
+        print(f"  left out: {count:,} x {reason}")
+    print(_target_table(facts["targets"]))
+    print(counted(len(found), "finding", "findings"))
+    for number, finding in enumerate(found, 1):
+        print(f"{number}. {finding.what}\n   {finding.advice}")
+
+
+def _class_table(names: Sequence[str], counts: Mapping[str, Sequence[int]], num_images: int) -> str:
+    if len(counts) > 1:
+        return cli.counts_table(names, counts)
+    ((split, of_all),) = counts.items()
+    rows = [
+        (name, count, f"{count / num_images:.1%}")
+        for name, count in zip(names, of_all, strict=True)
+    ]
+    title = "images" if split == "all" else split
+    return cli.table([("class", title, "share"), *rows, ("total", num_images, "100.0%")])
+
+
+def _print_files(files: Mapping[str, Any], num_images: int, size: int) -> None:
+    for side in ("width", "height"):
+        found = files[side]
+        print(
+            f"{side} {found['lowest']:,.0f} to {found['highest']:,.0f}, half of them"
+            f" {found['first']:,.0f} to {found['third']:,.0f}, median {found['median']:,.0f}"
+        )
+    smaller = files["smaller_than_target"]
+    print(f"a side below {size} pixels: {smaller:,} images ({smaller / num_images:.1%})")
+    kinds = ", ".join(f"{k['format']} {k['mode']} {k['images']:,}" for k in files["kinds"])
+    print(f"formats: {kinds}")
+
+
+def _target_table(drawn: Mapping[str, Any]) -> str:
+    of_what = "all images" if drawn["counted"] == "all" else drawn["counted"]
+    rows: list[tuple[object, ...]] = [
+        (f"target, of {of_what}", "draws an epoch", "draws an image, lowest", "highest")
+    ]
+    for name, row in drawn["by_name"].items():
+        low, high = (row["row_draws"][end] for end in ("lowest", "highest"))
+        said = [f"{end['class']} {end['draws']:.2f}" for end in (low, high)]
+        if low["draws"] == high["draws"]:
+            said = [f"{low['draws']:.2f}"] * 2
+        rows.append((name, row["epoch"], *said))
+    band = drawn["band"]
+    above, below = (len(band[side]) for side in ("above", "below"))
+    outside = f"{above:,} of the classes above, {below:,} below"
+    return f"{cli.table(rows)}\nband of {band['low']} to {band['high']:,} images: {outside}"

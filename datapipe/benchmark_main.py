@@ -18,41 +18,48 @@ The tasks of --tasks:
 
 import functools
 import json
+import math
 import os
 import platform
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 from absl import flags
 
-from datapipe.benchmark import chart, systems
-from datapipe.benchmark import cold_start as fresh
-from datapipe.benchmark import numpy_baselines as arrays
-from datapipe.benchmark import scaling as curve
-from datapipe.profile import turns
-from datapipe.rows import host
-from records.builder import replicate
-from records.common import atomic, cli, errors
-from records.common.backend import tf
-from records.format import manifest, record_set
+from records.common import cli
 
-_ABOUT = {**{name: task.about for name, task in systems.TASKS.items()}, **fresh.TASKS}
-
+_TASKS = (
+    *("READ", "READ_JPEG", "TRAIN_FEED", "BALANCED", "STREAM"),
+    *("FIRST_BATCH", "MEMORY"),
+)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set, in any encoding.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder for benchmark.json and the charts.")
 _SPLIT = flags.DEFINE_string("split", "train", "Split to read.")
 _ROWS = flags.DEFINE_integer(
     "rows", 32_768, "Rows to measure on; the split is repeated under new keys up to that number."
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images in a batch.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images per batch.")
 _REPEATS = flags.DEFINE_integer(
-    "repeats", 7, "Measurements of each system, at most 3 new processes; the median counts."
+    "repeats", 7, "Measurements of each system, at most 3 new processes; the median is reported."
 )
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "Shortest length of one measurement.")
-_WANTED = flags.DEFINE_list("tasks", list(_ABOUT), "What to measure.")
+_SECONDS = flags.DEFINE_float("seconds", 1.0, "Minimum length of one measurement, in seconds.")
+_WANTED = flags.DEFINE_list("tasks", list(_TASKS), "Tasks to measure, as listed above.")
 _CURVE = flags.DEFINE_bool("curve", False, "Also measure over the number and size of images.")
+cli.begin(__name__)
+
+# What follows needs TensorFlow, whose import takes three seconds.
+import numpy as np
+
+from datapipe.benchmark import chart, cold_start, numpy_baselines, scaling, systems
+from datapipe.profile.timing import UNITS, Row, Timing
+from datapipe.profile.timing import rows as summary
+from records.builder import replicate
+from records.common import atomic
+from records.common.backend import tf
+from records.format import record_set
+
+_ABOUT = {**{name: task.about for name, task in systems.TASKS.items()}, **cold_start.TASKS}
 
 _PROCESSES = 3  # a new one takes some five seconds to import TensorFlow
 
@@ -86,7 +93,7 @@ def main(arguments: Sequence[str]) -> int:
     return cli.DONE
 
 
-def _timing(opened: record_set.RecordSet) -> turns.Timing:
+def _timing(opened: record_set.RecordSet) -> Timing:
     """Returns what the flags say, after all of them were checked."""
     cli.at_least(1, _ROWS, _BATCH_SIZE, _REPEATS)
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
@@ -99,49 +106,47 @@ def _timing(opened: record_set.RecordSet) -> turns.Timing:
     if _BATCH_SIZE.value > _ROWS.value:
         raise cli.UsageError(f"--batch_size must not exceed {_ROWS.value} --rows")
     try:
-        return turns.Timing(_REPEATS.value, _SECONDS.value, _BATCH_SIZE.value)
+        return Timing(_REPEATS.value, _SECONDS.value, budget=math.inf, warm_up_batches=8)
     except ValueError as error:
         raise cli.UsageError(f"--{error}") from None
 
 
 def _missing() -> list[str]:
-    return [module for module in _OPTIONAL if arrays.optional(module) is None]
+    return [module for module in _OPTIONAL if numpy_baselines.optional(module) is None]
 
 
-def _measured(
-    opened: record_set.RecordSet, timing: turns.Timing
-) -> Iterator[tuple[str, list[turns.Row]]]:
+def _measured(opened: record_set.RecordSet, timing: Timing) -> Iterator[tuple[str, list[Row]]]:
     """Yields the wanted tasks, each with its rows, as they are measured."""
     with tempfile.TemporaryDirectory(prefix="datapipe-benchmark-") as folder:
-        stage = functools.cache(functools.partial(_stage, opened, folder))
+        inputs = functools.cache(functools.partial(_inputs, opened, folder))
         for name in [task for task in systems.TASKS if task in _WANTED.value]:
             task = systems.TASKS[name]
-            rates = turns.rates(task.systems(stage(task.encoding)), timing)
-            yield name, turns.summary(name, "images_per_second", rates, task.bases)
-        wanted = [task for task in fresh.TASKS if task in _WANTED.value]
+            ways = task.systems(inputs(task.encoding))
+            rates = systems.rates(ways, timing, _BATCH_SIZE.value)
+            yield name, summary(name, "images_per_second", rates, task.bases)
+        wanted = [task for task in cold_start.TASKS if task in _WANTED.value]
         if wanted:
-            repeats = min(timing.repeats, _PROCESSES)
-            yield from fresh.rows(stage("raw"), wanted, repeats).items()
+            yield from cold_start.rows(inputs("raw"), wanted, min(timing.turns, _PROCESSES)).items()
 
 
-def _stage(opened: record_set.RecordSet, folder: str, encoding: str) -> systems.Stage:
+def _inputs(opened: record_set.RecordSet, folder: str, encoding: str) -> systems.Inputs:
     print(f"writing {_ROWS.value:,} rows of {opened.folder} as {encoding}", flush=True)
     path = os.path.join(folder, encoding)
     os.mkdir(path)
     tiled = replicate.tile(opened, _SPLIT.value, _ROWS.value, path, encoding=encoding)
-    return systems.Stage(tiled, _SPLIT.value, _BATCH_SIZE.value)
+    return systems.Inputs(tiled, _SPLIT.value, _BATCH_SIZE.value)
 
 
-def _curves(opened: record_set.RecordSet, timing: turns.Timing) -> curve.Curves:
+def _curves(opened: record_set.RecordSet, timing: Timing) -> scaling.Curves:
     print("\nmeasuring the curves", flush=True)
-    curves = curve.measured(opened, _SPLIT.value, timing)
+    curves = scaling.measured(opened, _SPLIT.value, timing, _BATCH_SIZE.value)
     for point in curves.left_out:
         print(f"{point} are left out of the curves: the memory does not suffice")
     return curves
 
 
 def _results(
-    rows: Sequence[turns.Row], curves: curve.Curves | None, machine: dict[str, Any]
+    rows: Sequence[Row], curves: scaling.Curves | None, machine: dict[str, Any]
 ) -> Iterator[tuple[str, bytes]]:
     """Yields the files to write, by name."""
     rates = [row.to_json() for row in rows if row.unit == "images_per_second"]
@@ -160,8 +165,8 @@ def _results(
         yield "curve.png", chart.curves(curves.rows, f"What an image costs, {where}")
 
 
-def _table(task: str, rows: Sequence[turns.Row]) -> str:
-    unit = turns.UNITS[rows[0].unit]
+def _table(task: str, rows: Sequence[Row]) -> str:
+    unit = UNITS[rows[0].unit]
     head = ("system", f"times {rows[0].base}", unit.name, "lowest", "highest")
     lines: list[Sequence[object]] = [head]
     for row in rows:
@@ -171,7 +176,7 @@ def _table(task: str, rows: Sequence[turns.Row]) -> str:
 
 
 def _machine(opened: record_set.RecordSet) -> dict[str, Any]:
-    cv2 = arrays.optional("cv2")
+    cv2 = numpy_baselines.optional("cv2")
     return {
         "cores": os.cpu_count(),
         "threads": systems.num_threads(),
@@ -195,11 +200,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    cli.run(
-        main,
-        manifest.ManifestError,
-        errors.DamagedRecordError,
-        host.MemoryBudgetError,
-        fresh.FailedProcessError,
-        OSError,
-    )
+    cli.run(main)

@@ -9,6 +9,7 @@ from datapipe.augment.options import AugmentOptions
 from datapipe.plan.batch_slice import Slice
 from datapipe.plan.sampling import SamplingPlan
 from datapipe.rows.base import Rows
+from records.common import checks
 from records.common.backend import tf
 
 Batch = Mapping[str, tf.Tensor]
@@ -41,30 +42,28 @@ def training_dataset(
     *,
     class_weights: np.ndarray | None = None,
     input_range: str = "0..1",
-    images_later: bool = False,
+    augment_on_device: bool = False,
     start_step: int = 0,
-    replica: int = 0,
-    num_replicas: int = 1,
-    pieces: int = 1,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    local_replicas: int = 1,
 ) -> tf.data.Dataset:
     """Returns the endless stream of training batches from `start_step` on.
 
-    A step's global batch is the next `plan.batch_size` positions of the plan. Replica r of R reads
-    the r-th of R consecutive slices; a process that feeds several replicas asks for as many
-    `pieces`, which then come one after the other. So what a step trains on depends on neither.
+    A step's global batch is the next `plan.batch_size` positions of the plan. Process i of n reads
+    the i-th of n consecutive slices, divided evenly between the replicas that it feeds, whose
+    batches come one after the other. So what a step trains on depends on neither.
 
     Args:
-        rows: the split.
         plan: which row stands where; its seed also keys the augmentation.
-        options: how images are changed.
         class_weights: float [classes], `weight` of each class; 1 for all if not given.
-        input_range: of the pixels, one of `ranges.RANGES`.
-        images_later: leaves out `image` and gives `numbers` float32 [n, k] instead, from which
+        input_range: of the pixels, one of `value_range.RANGES`.
+        augment_on_device: leaves out `image` and gives `numbers` float32 [n, k] instead, from which
             `image_maker` makes it, perhaps on another device.
         start_step: where to begin; a stream begun at s equals the rest of one begun at 0.
-        replica: which slice of the global batch, 0 to `num_replicas` - 1.
-        num_replicas: processes that share the global batch.
-        pieces: equal parts in which this process's slice is delivered.
+        shard_index: which slice of the global batch, 0 to `num_shards` - 1.
+        num_shards: processes that share the global batch.
+        local_replicas: equal parts in which this process's slice is delivered.
 
     Raises:
         ValueError: if the global batch does not divide evenly (or not into even slices, for images
@@ -72,7 +71,7 @@ def training_dataset(
             not one finite number of 0 or more for each class, or a class is unknown.
     """
     change = _augmentation(plan, options, input_range)
-    part = Slice(replica, num_replicas, pieces)
+    part = Slice(shard_index, num_shards, local_replicas)
     if options.mixes and part.size(plan.batch_size) % 2:
         raise ValueError(
             f"mixup and cutmix pair images, so a slice of the batch must be even, got"
@@ -86,7 +85,7 @@ def training_dataset(
         weight = tf.gather(weight_of, drawn["label"])
         label, weight = change.targets(drawn["label"], weight, numbers, rows.image_size)
         made = {"label": label, "weight": weight, "row": drawn["row"]}
-        if images_later:
+        if augment_on_device:
             return {"numbers": numbers, **made}
         return {"image": change.images(rows.pixels(drawn), numbers), **made}
 
@@ -100,9 +99,9 @@ def image_maker(
 ) -> chain.ImageMaker:
     """Returns what makes the images of a batch that has none yet, for use in a compiled step.
 
-    It takes `row` and `numbers` of a training dataset made with `images_later` from the same rows,
-    plan and options, and gives float32 [n, size, size, 3]: the images that the dataset itself would
-    have given, to within a rounding of the last bits where the device computes otherwise.
+    It takes `row` and `numbers` of a training dataset made with `augment_on_device` from the same
+    rows, plan and options, and gives float32 [n, size, size, 3]: the images that the dataset itself
+    would have given, to within a rounding of the last bits where the device computes otherwise.
     """
     change = _augmentation(plan, options, input_range)
     return lambda row, numbers: change.images(rows.pixels({"row": row}), numbers)
@@ -113,29 +112,26 @@ def evaluation_dataset(
     *,
     batch_size: int,
     input_range: str = "0..1",
-    replica: int = 0,
-    num_replicas: int = 1,
-    pieces: int = 1,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    local_replicas: int = 1,
 ) -> tf.data.Dataset:
     """Returns every row once, in order. There is no way to shuffle it.
 
     The last global batch is filled up with copies of its last row, of weight 0. So all batches have
-    one shape, no replica is left without rows, and what is computed of them is finite.
+    one shape, and no replica has an empty batch, of which BatchNorm would make NaN.
 
     Args:
-        rows: the split.
-        batch_size: the global batch.
-        input_range: of the pixels, one of `ranges.RANGES`.
-        replica: as in `training_dataset`.
-        num_replicas: as in `training_dataset`.
-        pieces: as in `training_dataset`.
+        input_range: of the pixels, one of `value_range.RANGES`.
+        shard_index: as in `training_dataset`, like the next two.
+        num_shards: processes.
+        local_replicas: of this process.
 
     Raises:
         ValueError: if the batch size is not positive or does not divide evenly.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    part = Slice(replica, num_replicas, pieces)
+    checks.at_least("batch_size", batch_size, 1)
+    part = Slice(shard_index, num_shards, local_replicas)
     size = part.size(batch_size)
 
     def batch(found: Batch) -> Batch:
@@ -144,23 +140,21 @@ def evaluation_dataset(
         found = {name: _filled_up(value, batch_size, missing) for name, value in found.items()}
         return {**found, "weight": weight}
 
-    def slice_of(whole: Batch, piece: tf.Tensor) -> Batch:
-        start = (replica * pieces + tf.cast(piece, tf.int32)) * size
+    def slice_of(whole: Batch, replica: tf.Tensor) -> Batch:
+        start = (shard_index * local_replicas + tf.cast(replica, tf.int32)) * size
         mine = {name: value[start : start + size] for name, value in whole.items()}
         mine = {name: tf.ensure_shape(v, [size, *v.shape[1:]]) for name, v in mine.items()}
         image = chain.unchanged(rows.pixels(mine), input_range)
         return {"image": image, **{name: mine[name] for name in ("label", "weight", "row")}}
 
     ds = rows.in_order(batch_size).map(batch)
-    ds = ds.flat_map(lambda whole: _repeated(whole, pieces))
+    ds = ds.flat_map(lambda whole: _repeated(whole, local_replicas))
     ds = ds.map(slice_of, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     return _finished(ds)
 
 
-def _augmentation(
-    plan: SamplingPlan, options: AugmentOptions, input_range: str
-) -> chain.Augmentation:
-    return chain.Augmentation(
+def _augmentation(plan: SamplingPlan, options: AugmentOptions, input_range: str) -> chain.Chain:
+    return chain.Chain(
         options, seed=plan.seed, class_names=plan.class_names, input_range=input_range
     )
 
@@ -181,13 +175,15 @@ def _filled_up(value: tf.Tensor, batch_size: int, missing: tf.Tensor) -> tf.Tens
     return tf.ensure_shape(tf.concat([value, copies], axis=0), [batch_size, *value.shape[1:]])
 
 
-def _repeated(whole: Batch, pieces: int) -> tf.data.Dataset:
-    numbers = tf.data.Dataset.range(pieces)
+def _repeated(whole: Batch, times: int) -> tf.data.Dataset:
+    numbers = tf.data.Dataset.range(times)
     return tf.data.Dataset.zip((tf.data.Dataset.from_tensors(whole).repeat(), numbers))
 
 
 def _finished(ds: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
-    # The recipes slice by replica themselves.
+    # The recipes slice the global batch themselves.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    # No allocator is tuned: batches of 12 MB are reused without a page fault as it is, and neither
+    # `mallopt` nor `TF_CPU_ALLOCATOR_USE_BFC` changed anything.
     return ds.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -1,52 +1,66 @@
-"""Draws what the model will see: originals and what the training stream makes of them, on a sheet.
+"""Shows what the model will see: originals and what the training stream makes of them.
 
-    python -m datapipe.preview_main --records=photos.records --augment=photo --output=preview.png
+    python -m datapipe.preview_main --records=photos.records --augment=photo --output=preview.html
 
 The flags are those of training, so one seed and batch size give the images that training gets (its
 rows in memory). A line warns where the augmentation destroys the pictures; it is advice, and the
-exit code stays 0.
+exit code stays 0. An output that ends in .png is a grid of the same pictures without text.
 """
 
-import io
 import os
 from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe.augment import flags as augment_flags
-from datapipe.plan import flags as plan_flags
-from datapipe.preview import preview, severity, sheet, typesetting
+from datapipe import flags as input_flags
 from records.common import atomic, cli, errors
-from records.format import manifest, record_set
+from records.format import record_set
 
-flags.adopt_module_key_flags(augment_flags)
-flags.adopt_module_key_flags(plan_flags)
+_AUGMENTATION, _SAMPLING = input_flags.Augmentation(), input_flags.Sampling()
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set.")
 _SPLIT = flags.DEFINE_string("split", "train", "Split to draw from.")
-_OUTPUT = flags.DEFINE_string("output", None, "PNG to write.")
-_ORIGINALS = flags.DEFINE_integer("originals", 6, "Images to show, the classes in turn.")
-_VARIANTS = flags.DEFINE_integer("variants", 6, "What becomes of each, the first so many times.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the stream.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch of the training.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Page to write, .html; or .png for the pictures alone."
+)
+_ORIGINALS = flags.DEFINE_integer("originals", 6, "Images to show, one class after the other.")
+_VARIANTS = flags.DEFINE_integer("variants", 6, "Augmented versions to show of each image.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed of sampling and augmentation.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Global batch size of the training.")
 
-_MOST_ORIGINALS = 100
+GROUPS = {
+    "data and output": ["records", "split", "output", "originals", "variants"],
+    "augmentation": _AUGMENTATION.names,
+    "sampling": [*_SAMPLING.names, "seed", "batch_size"],
+}
+_MAX_ORIGINALS = 100
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reads options, makes the pictures, writes the sheet and says what it shows."""
+    """Reads options, makes the pictures, writes them and says what they show."""
     cli.no_arguments(arguments)
-    options = augment_flags.augment_options()
-    _check_counts()
-    opened = record_set.open_set(cli.require_folder("records", _RECORDS.value))
+    options, sampling = _AUGMENTATION.read(), _SAMPLING.read()
+    cli.at_least(1, _ORIGINALS, _VARIANTS)
+    records = cli.require_folder("records", _RECORDS.value)
+
+    # TensorFlow is imported here, when nothing is wrong with the command line.
+    from datapipe.plan import explain, planner
+    from datapipe.preview import page, preview, severity
+
+    for holder, most in ((_ORIGINALS, _MAX_ORIGINALS), (_VARIANTS, page.MAX_VARIANTS)):
+        if holder.value > most:
+            raise cli.UsageError(f"--{holder.name} must be at most {most}, got {holder.value}")
+    opened = record_set.open_set(records)
     split = cli.one_of("split", _SPLIT.value, opened.manifest.splits)
-    plan = plan_flags.plan(opened, split, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
-    plan_flags.class_weights(plan)
-    if plan_flags.explained(plan):
+    with errors.config_errors():
+        plan = planner.plan(opened, split, sampling, seed=_SEED.value, batch_size=_BATCH_SIZE.value)
+        planner.class_weights(plan, sampling)
+    if _SAMPLING.explains:
+        print(explain.explain(plan))
         return cli.DONE
-    path = _png(cli.require("output", _OUTPUT.value))
-    found = cli.checked(lambda: severity.measure(opened, split, plan, options))
-    examples = cli.checked(
-        lambda: preview.examples(
+    path = _checked_path(cli.require("output", _OUTPUT.value))
+    with errors.config_errors():
+        found = severity.measure(opened, split, plan, options)
+        examples = preview.examples(
             opened,
             split,
             plan,
@@ -54,37 +68,34 @@ def main(arguments: Sequence[str]) -> int:
             num_originals=_ORIGINALS.value,
             num_variants=_VARIANTS.value,
         )
-    )
-    warnings = [f"warning: {line}" for line in found.warnings()]
-    said = (
-        f"augment {augment_flags.description()}; target {plan.target.name}, seed {plan.seed},"
-        f" batch size {plan.batch_size}"
-    )
-    drawn = sheet.sheet(
-        examples,
-        title=typesetting.shown(f"What the model sees of {_base_name(opened.folder)}, {split}"),
-        facts=[typesetting.shown(line) for line in (said, *found.facts())],
-        warnings=[typesetting.shown(line) for line in warnings],
-        batch_size=plan.batch_size,
-    )
-    out = io.BytesIO()
-    drawn.save(out, "PNG")
-    atomic.write_whole(path, out.getvalue())
-    _say(examples, [*found.facts(), *warnings])
+    if path.lower().endswith(".png"):
+        written = page.grid(examples)
+    else:
+        settings = (
+            f"augment {_AUGMENTATION.description()}; target {plan.target.name}, seed {plan.seed},"
+            f" batch size {plan.batch_size}"
+        )
+        written = page.page(
+            examples,
+            title=f"What the model sees of {_base_name(opened.folder)}, {split}",
+            facts=[settings, *found.facts()],
+            warnings=found.warnings(),
+            batch_size=plan.batch_size,
+        )
+    atomic.write_whole(path, written)
+    rows: list[Sequence[object]] = [("original", "class", "row", "variants")]
+    for number, example in enumerate(examples, 1):
+        rows.append((number, example.class_name, example.row, len(example.variants)))
+    print(cli.table(rows))
+    for line in [*found.facts(), *(f"warning: {line}" for line in found.warnings())]:
+        print(cli.printable(line))
     print(path)
     return cli.DONE
 
 
-def _check_counts() -> None:
-    cli.at_least(1, _ORIGINALS, _VARIANTS)
-    for holder, most in ((_ORIGINALS, _MOST_ORIGINALS), (_VARIANTS, sheet.MOST_VARIANTS)):
-        if holder.value > most:
-            raise cli.UsageError(f"--{holder.name} must be at most {most}, got {holder.value}")
-
-
-def _png(path: str) -> str:
-    if not path.lower().endswith(".png"):
-        raise cli.UsageError(f"--output must end in .png, got {path!r}")
+def _checked_path(path: str) -> str:
+    if not path.lower().endswith((".html", ".png")):
+        raise cli.UsageError(f"--output must end in .html or .png, got {path!r}")
     return path
 
 
@@ -92,15 +103,5 @@ def _base_name(folder: str) -> str:
     return os.path.basename(os.path.abspath(folder))
 
 
-def _say(examples: Sequence[preview.Example], lines: Sequence[str]) -> None:
-    """Prints which images stand on the sheet, and the facts at its top."""
-    rows: list[Sequence[object]] = [("original", "class", "row", "variants")]
-    for number, example in enumerate(examples, 1):
-        rows.append((number, example.class_name, example.row, len(example.variants)))
-    print(cli.table(rows))
-    for line in lines:
-        print(cli.printable(line))
-
-
 if __name__ == "__main__":
-    cli.run(main, manifest.ManifestError, errors.DamagedRecordError, OSError)
+    cli.run(main, groups=GROUPS)

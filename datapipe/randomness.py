@@ -17,7 +17,7 @@ def derive_seed(seed: int, use: str) -> int:
 def permute(
     index: tf.Tensor, seed: int, first: tf.Tensor, second: tf.Tensor, size: tf.Tensor
 ) -> tf.Tensor:
-    """Returns where each index goes in a permutation of [0, size) keyed by (seed, first, second).
+    """Returns the image of each index in a permutation of [0, size) keyed by (seed, first, second).
 
     A round pairs x with k - x modulo `size`, k random, and lets a random bit of the pair say
     whether the two change places: Hoang, Morris and Rogaway 2012, "An Enciphering Scheme Based on a
@@ -25,11 +25,15 @@ def permute(
 
     Args:
         index: int64 [n], each below its size.
-        seed: of all permutations of one use.
         first: int64 [n], key.
         second: int64 [n], key.
         size: int64 [n], at most 2^31.
     """
+    # Not `RandomIndexShuffle`: it is a block cipher over 2^16 numbers at least that walks until it
+    # falls below the size, so of size 10,000 it gives 4.1 million indexes a second, of size 256
+    # 231,000 and of size 10 10,000, where this gives 12 million (2 cores, compiled by XLA). It also
+    # cuts each key word to half the bits of the largest index: keyed with the epoch as a plain
+    # counter it has 256 orders and then repeats.
     key = hash64(hash64(first, seed), second)
 
     def one_round(number: tf.Tensor, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -41,7 +45,8 @@ def permute(
         swaps = tf.bitcast(hash64(tf.maximum(index, partner), word), tf.int64) < 0
         return number + 1, tf.where(swaps, partner, index)
 
-    # A loop of the graph: written out, the rounds take a second to trace and compile.
+    # A loop of the graph: written out, the rounds take 0.9 s to trace and 0.4 s to compile instead
+    # of 0.1 and 0.2, and run 1.2 times as long.
     rounds = tf.constant(0), index
     return tf.while_loop(lambda number, _: number < _ROUNDS, one_round, rounds)[1]
 
@@ -63,7 +68,6 @@ def uniforms(seed: int, positions: tf.Tensor) -> tf.Tensor:
     """Returns the lines of the table of uniform numbers that belong to consecutive positions.
 
     Args:
-        seed: of the table.
         positions: int64 [n], each one more than the one before.
 
     Returns:

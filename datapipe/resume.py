@@ -1,4 +1,4 @@
-"""What must be saved to go on with a training stream: the step, and what the stream was made of."""
+"""What must be saved to resume a training stream: the step, and what the stream is made of."""
 
 import dataclasses
 import json
@@ -18,7 +18,7 @@ _STREAM = 1  # raised when the same seed and step begin to give other batches
 
 
 class ResumeError(errors.DatapipeError, ValueError):
-    """A stream cannot go on exactly, because it is not the stream that was saved."""
+    """A stream cannot be resumed, because it is not the stream that was saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def from_json(text: str) -> StreamState:
     except (ValueError, KeyError, TypeError) as error:
         raise ResumeError(f"not the state of a stream: {type(error).__name__}: {error}") from None
     if state.step < 0:
-        raise ResumeError(f"step must not be negative, got {state.step}")
+        raise ResumeError(f"step must be at least 0, got {state.step}")
     return state
 
 
@@ -63,19 +63,15 @@ def identity(
     split: str,
     class_weights: np.ndarray | None = None,
     input_range: str = "0..1",
-    images_later: bool = False,
+    augment_on_device: bool = False,
 ) -> dict[str, str | int]:
     """Returns what two streams must agree on to give the same batches, to the bit.
 
     Args:
         rows: the split; a streamed one has an order of its own.
-        plan: of sampling.
-        options: of augmentation.
         records_digest: of the record set's manifest.
-        split: the name of the split.
-        class_weights: as given to the training dataset.
-        input_range: as given to the training dataset.
-        images_later: as given to the training dataset; another device rounds otherwise.
+        class_weights: as given to `training_dataset`, like the next two.
+        augment_on_device: another device rounds otherwise.
     """
     order = "all rows"
     if isinstance(rows, StreamedRows):
@@ -86,7 +82,7 @@ def identity(
     return {
         "stream version": _STREAM,
         "tensorflow": tf.__version__,
-        "images": "made in the step" if images_later else "made by the dataset",
+        "images": "made in the step" if augment_on_device else "made by the dataset",
         "classes": json.dumps(plan.class_names),
         "records": records_digest,
         "split": split,
@@ -108,7 +104,7 @@ def _plain(value: Any) -> Any:
 
 
 def check(saved: StreamState, now: Mapping[str, str | int]) -> int:
-    """Returns the step to go on from, if the stream is the one that was saved.
+    """Returns the step to resume at, if the stream is the one that was saved.
 
     Raises:
         ResumeError: if it is not; says which field differs, what it was and what it is.
@@ -117,7 +113,7 @@ def check(saved: StreamState, now: Mapping[str, str | int]) -> int:
         was, is_now = saved.identity.get(name, "not there"), now.get(name, "not there")
         if was != is_now:
             raise ResumeError(
-                f"{name} was {was!r} when the state was saved and is {is_now!r} now; a stream goes"
-                " on exactly or not at all: restore it, or begin anew"
+                f"{name} was {was!r} when the state was saved and is {is_now!r} now; a stream is"
+                " resumed exactly or not at all: restore the value, or start a new training"
             )
     return saved.step

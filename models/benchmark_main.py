@@ -1,17 +1,18 @@
-"""Images a second of the training step of every network, fed by the pipeline and by nothing.
+"""Images per second of the training step of every network, with and without the input pipeline.
 
     python -m models.benchmark_main --records=photos.records --output=bench
 
-A network trains on batches of the real pipeline (balanced target, photo augmentation) and on one
-batch that is always ready, in turns, so what else the machine does strikes both; where the first is
-slower, the input is what limits it. The pipeline alone is measured before. Nothing is trained for
-keeps. A step that takes longer than --seconds is done once a turn.
+A network trains alternately on batches of the real pipeline (balanced target, photo augmentation)
+and on one batch in memory, so that other load on the machine affects both; if the first is slower,
+the input is the bottleneck. The pipeline alone is measured first. No model is saved. A step that
+takes longer than --seconds is made once per turn.
 """
 
 import contextlib
 import dataclasses
 import functools
 import gc
+import math
 import os
 import platform
 import re
@@ -22,19 +23,8 @@ from typing import Any
 
 from absl import flags
 
-from datapipe import pipeline
-from datapipe.augment import options
-from datapipe.plan import sampling
-from datapipe.profile import turns
-from datapipe.rows import host, residency, streaming
-from datapipe.rows.base import Rows
-from models import run_folder
-from models.networks import zoo
-from models.training import distribution, loop
-from models.training import step as train_step
-from records.common import atomic, cli, errors, targets
-from records.common.backend import keras, tf
-from records.format import manifest, record_set
+from models.networks.options import NETWORKS
+from records.common import cli
 
 FILE_NAME = "training.json"
 PIPELINE, READY = "pipeline", "batch that is ready"
@@ -42,51 +32,59 @@ PIPELINE, READY = "pipeline", "batch that is ready"
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set.")
 _OUTPUT = flags.DEFINE_string("output", None, f"Folder for {FILE_NAME}.")
 _SPLIT = flags.DEFINE_string("split", "train", "Split to train on.")
-_MODELS = flags.DEFINE_list("models", list(zoo.MODELS), "Networks to measure.")
+_MODELS = flags.DEFINE_list("models", list(NETWORKS), "Networks to measure.")
 _PRECISIONS = flags.DEFINE_list(
-    "precisions", None, "Of the arithmetic; by default float32, and on a GPU mixed_float16 too."
+    "precisions", None, "Compute precisions; float32 if not given, and on a GPU mixed_float16 too."
 )
 _JIT_COMPILE = flags.DEFINE_list(
     "jit_compile",
     None,
-    "Compile the step with XLA: true, false or both; by default as training does: on a GPU.",
+    "Compile the step with XLA: true, false or both; if not given as training does, on a GPU.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images in a batch.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of each network; the median counts.")
-_SECONDS = flags.DEFINE_float("seconds", 1.0, "Length of a turn, if a step is not longer.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images per batch.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Measurements per network; the median is reported.")
+_SECONDS = flags.DEFINE_float("seconds", 1.0, "Minimum length of one measurement, in seconds.")
+cli.begin(__name__)
+
+# What follows needs TensorFlow, whose import takes three seconds.
+from datapipe import pipeline
+from datapipe.augment import presets
+from datapipe.plan import sampling
+from datapipe.profile.timing import UNITS, Row, Stage, Timing, in_turns, rows
+from datapipe.profile.timing import measured as rates_of
+from datapipe.rows import residency, streaming
+from datapipe.rows.base import Rows
+from models import run_folder
+from models.networks import zoo
+from models.training import distribution, loop
+from models.training import step as train_step
+from records.common import atomic, checks, targets
+from records.common.backend import keras, tf
+from records.format import manifest, record_set
 
 _SEED = 0
 _TARGET, _AUGMENT = "balanced", "photo"
 _DEFAULTS = loop.TrainOptions()
-# Low, so that no network's loss leaves the finite numbers: a step without an update is another one.
+# Low, so that every network's loss stays finite: a step without an update has another speed.
 _RATE = 1e-4
-_LONGEST = 30.0  # seconds after which no further turn of a network begins
+_BUDGET = 30.0  # seconds after which a network has no further turns
 _CHOICES = {"true": True, "false": False}
-# What TensorFlow's messages begin with: lines, and marks in a line.
+# Locations in TensorFlow's messages: beginnings of lines, and marks within a line.
 _PLACES = ("Graph execution error:", "Detected at node", "File ")
 _NODES = re.compile(r"^(\s*\{\{[^}]*\}\})+")
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One way to train one network.
-
-    Attributes:
-        model: name in the zoo.
-        precision: name of the Keras policy.
-        jit_compile: whether XLA compiles the step.
-    """
+    """A network, a precision, and whether XLA compiles the step."""
 
     model: str
     precision: str
     jit_compile: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (("model", tuple(zoo.MODELS)), ("precision", distribution.PRECISIONS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}"
-                )
+        checks.one_of("model", self.model, zoo.MODELS)
+        checks.one_of("precision", self.precision, distribution.PRECISIONS)
 
     def __str__(self) -> str:
         return f"{self.system}{' with XLA' if self.jit_compile else ''}"
@@ -99,33 +97,20 @@ class Case:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """What one call of the training step did.
-
-    Attributes:
-        steps: it was asked for.
-        updated: steps of them that changed the weights; others had no finite loss or gradient.
-        seconds: from the call to the end of the last step, on the device too.
-        waited: seconds of them that went into waiting for batches.
-        loss: mean over the steps that changed the weights; 0 without any.
-    """
+    """The result of one call of the training step."""
 
     steps: int
-    updated: int
-    seconds: float
-    waited: float
-    loss: float
+    updated: int  # steps that changed the weights; others had a non-finite loss or gradient
+    seconds: float  # until the device has finished the last step
+    waited: float  # seconds spent waiting for batches
+    loss: float  # mean over the steps that changed the weights; 0 without any
 
     def __post_init__(self) -> None:
-        if not 0 <= self.updated <= self.steps:
-            raise ValueError(f"updated must lie in 0..{self.steps} steps, got {self.updated}")
+        checks.between("updated", self.updated, 0, self.steps)
 
 
 class Trainer:
-    """A new network and its training step, under way.
-
-    Attributes:
-        parameters: numbers that the network consists of.
-    """
+    """A new network with `parameters` parameters, and its training step."""
 
     def __init__(
         self,
@@ -136,16 +121,16 @@ class Trainer:
         image_size: int,
         batch_size: int,
     ):
-        """Makes the network with random weights, the same each time.
+        """Creates the network, always with the same random weights.
 
         Raises:
-            ValueError: if the network does not take such images.
+            ValueError: if the images are too small for the network.
         """
         keras.utils.set_random_seed(_SEED)
         with _policy(case.precision), strategy.scope():
             model = zoo.build(case.model, num_classes, (image_size, image_size, 3))
         self.parameters = int(model.count_params())
-        self._carry = train_step.first_carry(case.precision)
+        self._state = train_step.initial_state(case.precision)
         self._step = train_step.TrainStep(
             model,
             strategy,
@@ -158,43 +143,35 @@ class Trainer:
         )
 
     def run(self, batches: Iterator[train_step.Batch], num_steps: int) -> Call:
-        """Goes on by so many steps, in one call."""
-        before, started = self._carry, time.perf_counter()
+        """Trains for `num_steps` steps, in one call."""
+        before, started = self._state, time.perf_counter()
         after, _, waited = self._step.run(batches, before, num_steps)
-        # A GPU is only told what to do; it is done when it says so.
+        # A GPU computes asynchronously.
         tf.test.experimental.sync_devices()
         seconds = time.perf_counter() - started
-        self._carry, updated = after, int(after.steps - before.steps)
+        self._state, updated = after, int(after.steps - before.steps)
         loss = float(after.loss - before.loss) / max(updated, 1)
         return Call(num_steps, updated, seconds, waited, loss)
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What the turns of one case gave.
-
-    Attributes:
-        case: what was trained.
-        parameters: of the network.
-        first: the first step, which is compiled.
-        calls: one a turn, by what fed them: `PIPELINE` and `READY`.
-        batch_size: images of a step.
-    """
+    """The measurements of one case."""
 
     case: Case
     parameters: int
-    first: Call
-    calls: Mapping[str, Sequence[Call]]
+    first: Call  # the first step, which compiles
+    calls: Mapping[str, Sequence[Call]]  # one per turn, by feed: `PIPELINE` and `READY`
     batch_size: int
 
     @property
-    def rows(self) -> dict[str, turns.Row]:
-        """Images a second of each feed; ratios are to the batch that is ready."""
+    def rows(self) -> dict[str, Row]:
+        """Images per second of each feed; ratios are to `READY`."""
         rates = {
             name: [call.steps * self.batch_size / call.seconds for call in calls]
             for name, calls in self.calls.items()
         }
-        found = turns.summary("TRAIN_STEP", "images_per_second", rates, [READY])
+        found = rows("TRAIN_STEP", "images_per_second", rates, [READY])
         return {row.system: row for row in found}
 
     @property
@@ -204,11 +181,11 @@ class Measured:
 
     @property
     def not_updated(self) -> int:
-        """Steps of all turns that changed nothing."""
+        """Steps of all turns without an update."""
         return sum(call.steps - call.updated for calls in self.calls.values() for call in calls)
 
     def to_json(self) -> dict[str, Any]:
-        """Returns the row of the pipeline, and beside it what else is known, by name."""
+        """Returns the pipeline's row and all other measurements, by name."""
         rows, ready = self.rows, self.calls[READY]
         return {
             **rows[PIPELINE].to_json(),
@@ -244,51 +221,50 @@ def main(arguments: Sequence[str]) -> int:
     alone = _alone(datasets(zoo.MODELS[cases[0].model].input_range), timing)
     print(f"the pipeline alone: {alone.median:,.0f} images/s", flush=True)
     found: list[Measured] = []
-    left_out: list[tuple[Case, str]] = []
+    skipped: list[tuple[Case, str]] = []
     for case in cases:
         print(f"measuring {case}", flush=True)
         dataset = datasets(zoo.MODELS[case.model].input_range)
         result = _tried(case, dataset, timing, opened.manifest, how.strategy)
         if isinstance(result, str):
-            left_out.append((case, result))
+            skipped.append((case, result))
         else:
             found.append(result)
-    print("\n" + _said(found, left_out))
+    print("\n" + _summary(found, skipped))
     path = os.path.join(output, FILE_NAME)
     numbers = {
         "machine": machine,
         "pipeline": alone.to_json(),
         "rows": [measured.to_json() for measured in found],
-        "left_out": [{**dataclasses.asdict(case), "reason": why} for case, why in left_out],
+        "left_out": [{**dataclasses.asdict(case), "reason": why} for case, why in skipped],
     }
     atomic.write_whole(path, atomic.json_bytes(numbers, indent=1))
     print(f"written: {path}")
     return cli.DONE
 
 
-def _timing() -> turns.Timing:
+def _timing() -> Timing:
     cli.at_least(1, _BATCH_SIZE, _REPEATS)
     try:
-        return turns.Timing(_REPEATS.value, _SECONDS.value, _BATCH_SIZE.value)
+        return Timing(_REPEATS.value, _SECONDS.value, budget=_BUDGET, min_turns=1)
     except ValueError as error:
         raise cli.UsageError(f"--{error}") from None
 
 
 def _cases() -> list[Case]:
-    """Returns what is to be measured, each once, after the flags were checked."""
+    """Checks the flags; returns the distinct cases to measure."""
     on_gpu = bool(tf.config.list_physical_devices("GPU"))
-    usual = (["float32", "mixed_float16"], ["true"]) if on_gpu else (["float32"], ["false"])
-    wanted = []
+    selected = []
     for holder, choices, default in (
         (_MODELS, zoo.MODELS, []),
-        (_PRECISIONS, distribution.PRECISIONS, usual[0]),
-        (_JIT_COMPILE, _CHOICES, usual[1]),
+        (_PRECISIONS, distribution.PRECISIONS, ["float32", "mixed_float16"][: 1 + on_gpu]),
+        (_JIT_COMPILE, _CHOICES, ["true" if on_gpu else "false"]),
     ):
         values = default if holder.value is None else holder.value
         if not values:
             raise cli.UsageError(f"--{holder.name} must name at least one of {', '.join(choices)}")
-        wanted.append(dict.fromkeys(cli.one_of(holder.name, value, choices) for value in values))
-    models, precisions, compiled = wanted
+        selected.append(dict.fromkeys(cli.one_of(holder.name, value, choices) for value in values))
+    models, precisions, compiled = selected
     return [Case(m, p, _CHOICES[jit]) for m in models for p in precisions for jit in compiled]
 
 
@@ -303,38 +279,40 @@ def _plan(opened: record_set.RecordSet) -> sampling.SamplingPlan:
 
 
 def _dataset(rows: Rows, plan: sampling.SamplingPlan, input_range: str) -> tf.data.Dataset:
-    return pipeline.training_dataset(rows, plan, options.PRESETS[_AUGMENT], input_range=input_range)
+    return pipeline.training_dataset(rows, plan, presets.PRESETS[_AUGMENT], input_range=input_range)
 
 
-def _alone(dataset: tf.data.Dataset, timing: turns.Timing) -> turns.Row:
-    """Returns what the pipeline gives where nothing is trained."""
+def _alone(dataset: tf.data.Dataset, timing: Timing) -> Row:
+    """Returns the speed of the pipeline without training."""
     with streaming.faults_named():
-        rates = turns.rates([turns.System(PIPELINE, lambda: iter(dataset))], timing)
-    return turns.summary("PIPELINE", "images_per_second", rates, [PIPELINE])[0]
+        stage = Stage(PIPELINE, lambda: iter(dataset), _BATCH_SIZE.value)
+        always = dataclasses.replace(timing, budget=math.inf, warm_up_batches=8)
+        rates = {name: found.by_turn for name, found in rates_of([stage], always).items()}
+    return rows("PIPELINE", "images_per_second", rates, [PIPELINE])[0]
 
 
 def _tried(
     case: Case,
     dataset: tf.data.Dataset,
-    timing: turns.Timing,
+    timing: Timing,
     info: manifest.Manifest,
     strategy: tf.distribute.Strategy,
 ) -> Measured | str:
-    """Returns what was measured, or why nothing can be; the memory is free again after it."""
+    """Returns the measurements, or the reason why there are none; frees the memory."""
     make = functools.partial(
         Trainer,
         case,
         strategy,
         num_classes=len(info.class_names),
         image_size=info.image_size,
-        batch_size=timing.batch_size,
+        batch_size=_BATCH_SIZE.value,
     )
     try:
         with streaming.faults_named():
             return _measured(case, make, dataset, timing)
     except _CannotTrainError as error:
         return str(error)
-    except tf.errors.OpError as error:  # as of no memory, or no such operation in this precision
+    except tf.errors.OpError as error:  # such as out of memory, or an unsupported precision
         return _reason(error)
     finally:
         keras.backend.clear_session()
@@ -342,33 +320,30 @@ def _tried(
 
 
 class _CannotTrainError(Exception):
-    """The network does not take such images."""
+    """The images are too small for the network."""
 
 
 def _measured(
-    case: Case, make: Callable[[], Trainer], dataset: tf.data.Dataset, timing: turns.Timing
+    case: Case, make: Callable[[], Trainer], dataset: tf.data.Dataset, timing: Timing
 ) -> Measured:
-    """Trains by both feeds in turns, until there are enough or it has taken too long."""
+    """Trains alternately with both feeds, until there are enough turns or time is up."""
     try:
         trainer = make()
     except ValueError as error:
         raise _CannotTrainError(str(error)) from None
-    again = tf.data.Dataset.from_tensors(next(iter(dataset))).repeat()
-    feeds = {PIPELINE: dataset, READY: again}
-    first = trainer.run(iter(again), 1)
-    started = time.perf_counter()
-    steps = {name: _fitting(trainer, feed, timing.seconds) for name, feed in feeds.items()}
-    calls: dict[str, list[Call]] = {name: [] for name in feeds}
-    for turn in range(timing.repeats):
-        if turn and time.perf_counter() - started > _LONGEST:
-            break
-        for name, feed in feeds.items():
-            calls[name].append(_turn(trainer, feed, steps[name]))
-    return Measured(case, trainer.parameters, first, calls, timing.batch_size)
+    ready = tf.data.Dataset.from_tensors(next(iter(dataset))).repeat()
+    feeds = {PIPELINE: dataset, READY: ready}
+    first = trainer.run(iter(ready), 1)
+    cases = {
+        name: functools.partial(_turn, trainer, feed, _fitting(trainer, feed, timing.seconds))
+        for name, feed in feeds.items()
+    }
+    calls = in_turns(cases, timing, uncounted=0)
+    return Measured(case, trainer.parameters, first, calls, _BATCH_SIZE.value)
 
 
 def _fitting(trainer: Trainer, feed: tf.data.Dataset, seconds: float) -> int:
-    """Returns how many steps of one call fit into so many seconds, at least 1."""
+    """Returns how many steps of one call fit into `seconds`, at least 1."""
     batches, steps = _begun(feed), 1
     for _ in range(2):  # a step alone takes longer than one of many
         call = trainer.run(batches, steps)
@@ -386,7 +361,7 @@ def _turn(trainer: Trainer, feed: tf.data.Dataset, steps: int) -> Call:
 
 
 def _begun(feed: tf.data.Dataset) -> Iterator[train_step.Batch]:
-    """Returns an iterator whose first batch, which takes longer, is gone."""
+    """Returns an iterator after its first batch, which takes longer."""
     batches = iter(feed)
     next(batches)
     return batches
@@ -394,7 +369,7 @@ def _begun(feed: tf.data.Dataset) -> Iterator[train_step.Batch]:
 
 @contextlib.contextmanager
 def _policy(precision: str) -> Iterator[None]:
-    """Within, layers are made for a precision."""
+    """A context in which layers are created with a precision."""
     before = keras.mixed_precision.global_policy()
     keras.mixed_precision.set_global_policy(precision)
     try:
@@ -404,28 +379,28 @@ def _policy(precision: str) -> Iterator[None]:
 
 
 def _reason(error: tf.errors.OpError) -> str:
-    """Returns an error in one line: the first that does not say where in a graph it happened."""
+    """Returns the first line of an error that is not a location in a graph."""
     lines = [_NODES.sub("", line).strip() for line in str(error.message).splitlines()]
-    told = (line for line in lines if line and not line.startswith(_PLACES))
-    return f"{type(error).__name__}: {next(told, 'no message')}"
+    messages = (line for line in lines if line and not line.startswith(_PLACES))
+    return f"{type(error).__name__}: {next(messages, 'no message')}"
 
 
-def _said(found: Sequence[Measured], left_out: Sequence[tuple[Case, str]]) -> str:
-    """Returns the table, and below it what is not in it or not as it should be."""
+def _summary(found: Sequence[Measured], skipped: Sequence[tuple[Case, str]]) -> str:
+    """Returns the table, then the cases that failed and the steps without an update."""
     lines = [_table(found)] if found else []
     for measured in found:
         if measured.not_updated:
             total = sum(call.steps for calls in measured.calls.values() for call in calls)
             lines.append(
-                f"{measured.case}: {measured.not_updated:,} of {total:,} steps had no finite loss"
-                " or gradient and changed nothing"
+                f"{measured.case}: {measured.not_updated:,} of {total:,} steps had a non-finite"
+                " loss or gradient and were skipped"
             )
-    lines += [cli.printable(f"left out: {case}: {why}") for case, why in left_out]
+    lines += [cli.printable(f"skipped: {case}: {why}") for case, why in skipped]
     return "\n".join(lines)
 
 
 def _table(found: Sequence[Measured]) -> str:
-    shown = turns.UNITS["images_per_second"].shown
+    shown = UNITS["images_per_second"].shown
     head = ("network", "precision", "XLA", "parameters", "images/s", "lowest", "highest")
     table: list[Sequence[object]] = [(*head, READY, "share of it", "waiting", "turns")]
     for measured in found:
@@ -438,7 +413,7 @@ def _table(found: Sequence[Measured]) -> str:
 
 
 def _machine(opened: record_set.RecordSet, at: residency.Opened) -> dict[str, Any]:
-    """Returns what was measured on, by name."""
+    """Returns the conditions of the measurement, by name."""
     return {
         "device": _device(),
         "cores": len(os.sched_getaffinity(0)),
@@ -465,7 +440,7 @@ def _settings(machine: Mapping[str, Any]) -> str:
 
 
 def _device() -> str:
-    """Returns the name of the GPU, or that there is none."""
+    """Returns the name of the GPU, or `CPU`."""
     gpus = tf.config.list_physical_devices("GPU")
     if not gpus:
         return "CPU"
@@ -474,17 +449,11 @@ def _device() -> str:
 
 
 def _processor() -> str:
-    """Returns the name that Linux knows the processor by."""
+    """Returns the name of the processor."""
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
         names = [line.split(":", 1)[1] for line in file if line.startswith("model name")]
     return (names or [platform.machine()])[0].strip()
 
 
 if __name__ == "__main__":
-    cli.run(
-        main,
-        manifest.ManifestError,
-        errors.DamagedRecordError,
-        host.MemoryBudgetError,
-        OSError,
-    )
+    cli.run(main)

@@ -10,42 +10,46 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from datapipe.rows import host
-from models import experiment, run_folder
-from records.common import cli, errors, flag_values, targets
-from records.format import manifest, record_set
+from records.common import cli, targets
+from records.format import record_set
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
-_RECORDS = flags.DEFINE_string("records", None, "Record set; that of the training if left out.")
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, as train_main wrote it.")
+_RECORDS = flags.DEFINE_string(
+    "records", None, "Record set to evaluate on; that of the training if not given."
+)
 _SPLIT = flags.DEFINE_string("split", "test", "Split to evaluate.")
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the report; the run's if left out.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the report; RUN_DIR if not given.")
 _CLASS_SHARES = flags.DEFINE_list(
     "class_shares",
     [],
-    "Also the scores where the classes have other shares than in the split: class=weight,... or"
-    " balanced. The images of a class are weighted alike; nothing is drawn again.",
+    "Report the scores for other class frequencies too: class=weight,... or balanced. The images"
+    " of a class are weighted alike; none is resampled.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images at a time.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 256, "Images per batch.")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Loads run and records, predicts, reports."""
+    """Loads run and records, predicts, writes the report."""
     cli.no_arguments(arguments)
     run_dir = cli.require_folder("run_dir", _RUN_DIR.value)
     cli.at_least(1, _BATCH_SIZE)
+
+    # TensorFlow is imported here, after the command line is checked.
+    from models import experiment, run_folder
+
     run = run_folder.load(run_dir)
     records = cli.require_folder("records", _RECORDS.value or run.records)
     opened = record_set.open_set(records) if _RECORDS.value else run_folder.records_of(run)
     run_folder.check_fits(run, opened.manifest)
     if not _RECORDS.value and opened.manifest.digest != run.records_digest:
         raise run_folder.RunError(
-            f"{run.records} was built anew since the training, so its splits may be others;"
-            " give it as --records to evaluate on it all the same"
+            f"{run.records} was rebuilt since the training, so its splits may have changed;"
+            " pass it as --records to evaluate on it anyway"
         )
     cli.one_of("split", _SPLIT.value, opened.manifest.splits)
     counts = opened.manifest.split(_SPLIT.value).class_counts
     shares = _shares(dict(zip(run.class_names, counts, strict=True)))
-    experiment.report_on(
+    experiment.evaluate(
         run,
         run_dir,
         opened,
@@ -58,16 +62,16 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """Returns the weights that --class_shares gives to classes with so many images."""
+    """Returns the weights in --class_shares; `counts` are the images of each class."""
     if _CLASS_SHARES.value == ["balanced"]:
         return {name: 1.0 for name, count in counts.items() if count}
-    shares = flag_values.by_class("class_shares", _CLASS_SHARES.value)
+    shares = cli.by_class("class_shares", _CLASS_SHARES.value)
     if shares:
         missing = [name for name, count in counts.items() if count and name not in shares]
         if missing:
             raise cli.UsageError(
                 f"--class_shares must name every class with images, {missing[0]} is missing"
-                f" ({missing[0]}=0 leaves it out)"
+                f" ({missing[0]}=0 excludes it)"
             )
         cli.checked(lambda: targets.Target("shares", shares=shares))
         cli.checked(
@@ -77,11 +81,4 @@ def _shares(counts: Mapping[str, int]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    cli.run(
-        main,
-        run_folder.RunError,
-        manifest.ManifestError,
-        errors.DamagedRecordError,
-        host.MemoryBudgetError,
-        OSError,
-    )
+    cli.run(main)

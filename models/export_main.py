@@ -2,21 +2,17 @@
 
     python -m models.export_main --run_dir=runs/photos --output=photos.model
 
-The docstring of `models/export.py` says what is in it and how it is used.
+The docstring of `models/inference/saved_model.py` describes its contents and use.
 """
 
-import functools
 from collections.abc import Sequence
 
 from absl import flags
 
-from datapipe.augment import chain
-from models import run_folder
-from models.inference import preprocess, saved_model
-from records.common import cli, outputs
+from records.common import atomic, cli
 
-_RUN_DIR = flags.DEFINE_string("run_dir", None, "Folder of the run.")
-_OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the model.")
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Run folder, as train_main wrote it.")
+_OUTPUT = flags.DEFINE_string("output", None, "New or empty folder for the SavedModel.")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,13 +20,17 @@ def main(arguments: Sequence[str]) -> int:
     cli.no_arguments(arguments)
     run_dir = cli.require_folder("run_dir", _RUN_DIR.value)
     output = cli.require("output", _OUTPUT.value)
+
+    # TensorFlow is imported here, after the command line is checked.
+    from models import run_folder
+    from models.inference import preprocess, saved_model
+
     run = run_folder.load(run_dir)
     recipe = preprocess.recipe_of(run)
     for note in recipe.notes:
         print(cli.printable(f"warning: {note}"))
-    ranged = functools.partial(chain.unchanged, input_range=run.input_range)
-    with outputs.whole(output) as folder:
-        saved_model.write(run, run_dir, recipe, ranged=ranged, folder=folder)
+    with atomic.output(output) as folder:
+        saved_model.write(run, run_dir, recipe, folder)
     print(
         f"{run.model}, {run.parameters:,} parameters, {len(run.class_names)} classes, signatures"
         f" {' and '.join(saved_model.SIGNATURES)}: {cli.printable(output)}"
@@ -39,4 +39,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    cli.run(main, run_folder.RunError, outputs.OutputError, OSError)
+    cli.run(main)

@@ -1,4 +1,4 @@
-"""The run folder: what was trained, on what, how. `run.json` tells evaluation all of it."""
+"""A run folder: what was trained, on which records, how. Evaluation needs only its `run.json`."""
 
 import contextlib
 import dataclasses
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from models import run_files
 from models.networks import zoo
 from records.common import atomic, errors
 from records.common.backend import keras, tf
@@ -22,14 +23,9 @@ from records.format import manifest, record_set
 from records.format.record_set import RecordSet
 from records.split import folds
 
-FILE_NAME = "run.json"
-
-BEST, LAST = "best.weights.h5", "last.weights.h5"
-HISTORY, TIMING, BOARD, SAVED = "history.csv", "timing.csv", "tensorboard", "checkpoints"
-
 
 class RunError(errors.DatapipeError, ValueError):
-    """The folder holds no finished run, or one that does not fit the records."""
+    """The folder holds no finished run, or one that does not match the records."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,21 +37,19 @@ class Run:
         class_names: in the order of the model's outputs.
         image_size: height and width, in pixels.
         records: folder of the record set.
-        records_digest: of its manifest.
-        train_split: name of the split that was trained on.
-        validation_split: name of the split that chose the epoch to keep.
-        parameters: numbers in the model, frozen ones too.
+        records_digest: SHA-256 of its manifest.
+        parameters: number of parameters, including frozen ones.
         device: strategy, replicas and precision.
         sampling: rows and draws per epoch of each class, and the target.
-        flags: what differs from the defaults on the command line.
-        versions: of Python and the libraries, and the state of this project's repository.
-        best_epoch: whose weights are kept.
-        history: one line an epoch.
-        model_options: what the network was built with beside its defaults.
-        loss: name of the loss, by which outputs become probabilities.
-        skipped: by key, how often a row was found to have no finite loss.
-        fold: number of folds, of this one, and the seed they were dealt with; empty without folds.
-        pixels: how its pictures were made, see `preprocess.facts`; empty in older runs.
+        flags: the flags set on the command line.
+        versions: of Python and the libraries, and the commit of this project's repository.
+        best_epoch: number of the epoch whose weights are kept, from 1.
+        history: one line for each epoch.
+        model_options: options of the network that differ from its defaults.
+        loss: name of the loss, which determines how logits become probabilities.
+        skipped: for each offending row, by key, how often its loss was not finite.
+        fold: (number of folds, index of this one, seed of the folds); empty without folds.
+        pixels: how its images were preprocessed, see `preprocess.facts`; empty in older runs.
     """
 
     model: str
@@ -80,7 +74,7 @@ class Run:
 
     @property
     def input_range(self) -> str:
-        """Of the images that the model takes, a name of `input_range.RANGES`."""
+        """The range of the model's input images, a name of `input_range.RANGES`."""
         return zoo.MODELS[self.model].input_range
 
 
@@ -97,7 +91,7 @@ def versions() -> dict[str, str]:
 
 
 def _repository_state() -> str:
-    """Returns the commit of this project, and whether files differ from it; nothing without git."""
+    """Returns the project's commit, with `-dirty` if files were changed; empty without git."""
     folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     command = ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=40"]
     try:
@@ -108,7 +102,7 @@ def _repository_state() -> str:
 
 
 def flag(name: str, value: Any) -> str:
-    """Returns a flag of a run as it is given to a command line."""
+    """Returns a flag of a run as it is written on a command line."""
     if isinstance(value, bool):
         return f"--{name}" if value else f"--no{name}"
     listed = ",".join(map(str, value)) if isinstance(value, list) else str(value)
@@ -117,13 +111,13 @@ def flag(name: str, value: Any) -> str:
 
 def is_finished(run_dir: str) -> bool:
     """Whether a folder holds a finished run."""
-    return os.path.exists(os.path.join(run_dir, FILE_NAME))
+    return os.path.exists(os.path.join(run_dir, run_files.RUN))
 
 
 def save(run: Run, run_dir: str) -> None:
     """Writes `run.json`."""
     text = atomic.json_bytes(dataclasses.asdict(run), indent=1)
-    atomic.write_whole(os.path.join(run_dir, FILE_NAME), text)
+    atomic.write_whole(os.path.join(run_dir, run_files.RUN), text)
 
 
 def load(run_dir: str) -> Run:
@@ -132,7 +126,7 @@ def load(run_dir: str) -> Run:
     Raises:
         RunError: if there is no readable `run.json`.
     """
-    path = os.path.join(run_dir, FILE_NAME)
+    path = os.path.join(run_dir, run_files.RUN)
     try:
         with open(path, encoding="utf-8") as file:
             fields = json.load(file)
@@ -141,43 +135,43 @@ def load(run_dir: str) -> Run:
         fields["fold"] = tuple(fields.get("fold", ()))
         return Run(**fields)
     except FileNotFoundError:
-        inner = sorted(glob.glob("*/" + FILE_NAME, root_dir=run_dir))
+        inner = sorted(glob.glob("*/" + run_files.RUN, root_dir=run_dir))
         advice = (
-            f"it holds several, such as {os.path.join(run_dir, os.path.dirname(inner[0]))}"
+            f"its subfolders hold runs, such as {os.path.join(run_dir, os.path.dirname(inner[0]))}"
             if inner
             else "train one with python -m models.train_main"
         )
         raise RunError(
-            f"no finished run in {run_dir!r}: {FILE_NAME} is missing ({advice})"
+            f"no finished run in {run_dir!r}: {run_files.RUN} is missing ({advice})"
         ) from None
-    except (OSError, TypeError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, TypeError, KeyError, ValueError) as error:
         raise RunError(f"{path} is damaged: {type(error).__name__}: {error}") from None
 
 
 def load_model(run: Run, run_dir: str) -> keras.Model:
-    """Returns the trained model: built by our code, its best weights read as plain numbers.
+    """Returns the trained model: built by our code, then filled with its best weights.
 
     Raises:
-        RunError: if the weights are missing or damaged.
+        RunError: if the model is unknown, or the weights are missing or damaged.
     """
     if run.model not in zoo.MODELS:
-        raise RunError(f"no model {run.model!r} here; there are {', '.join(zoo.MODELS)}")
+        raise RunError(f"unknown model {run.model!r}; known are {', '.join(zoo.MODELS)}")
     shape = (run.image_size, run.image_size, 3)
     model = zoo.build(run.model, len(run.class_names), shape, **run.model_options)
-    path = os.path.join(run_dir, BEST)
+    path = os.path.join(run_dir, run_files.BEST)
     try:
         model.load_weights(path)
     except Exception as error:  # h5py has no error class of its own
-        what = "they are missing" if not os.path.exists(path) else str(error)
-        raise RunError(f"cannot read the weights {path}: {what}") from None
+        reason = str(error) if os.path.exists(path) else "the file is missing"
+        raise RunError(f"cannot read the weights {path}: {reason}") from None
     return model
 
 
 def records_of(run: Run) -> RecordSet:
-    """Returns the records that a run was trained on, dealt into its folds if it has any.
+    """Returns the records a run was trained on, as a view of its fold if it has one.
 
     Raises:
-        ManifestError: if they are gone or damaged.
+        ManifestError: if they are missing or damaged.
     """
     opened = record_set.open_set(run.records)
     if run.fold:
@@ -187,11 +181,11 @@ def records_of(run: Run) -> RecordSet:
 
 
 @contextlib.contextmanager
-def held(run_dir: str) -> Iterator[None]:
-    """Holds a run folder, made if missing, so that no other process trains in it.
+def locked(run_dir: str) -> Iterator[None]:
+    """Locks a run folder, created if missing, so that no other process trains in it.
 
     Raises:
-        RunError: if another does.
+        RunError: if another process has locked it.
     """
     os.makedirs(run_dir, exist_ok=True)
     descriptor = os.open(run_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -199,21 +193,21 @@ def held(run_dir: str) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise RunError(f"another process is training in {run_dir}") from None
+        raise RunError(f"{run_dir} is locked: another process is training in it") from None
     finally:
         os.close(descriptor)
 
 
 def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
-    """Returns how many images of a split the run was trained on, by the bytes of their files.
+    """Returns how many images of a split the run was trained on, compared by their files' bytes.
 
-    None if that cannot be told, because the records of the training are gone or were built anew. 0
-    for all folds together, where each image is predicted by a run that never saw it.
+    None if unknown, because the training records are missing or were rebuilt. 0 for pooled folds,
+    where each image is predicted by a run that was not trained on it.
     """
     if split == folds.POOLED:
         return 0
     try:
-        same = evaluated.manifest.digest == run.records_digest  # though they may lie elsewhere now
+        same = evaluated.manifest.digest == run.records_digest  # the folder may have been moved
         trained = evaluated if same else records_of(run)
         if trained.manifest.digest != run.records_digest:
             return None
@@ -224,22 +218,22 @@ def num_trained_on(run: Run, evaluated: RecordSet, split: str) -> int | None:
 
 
 def check_fits(run: Run, info: manifest.Manifest) -> None:
-    """Checks that a run's model may be evaluated on a record set.
+    """Checks that a run's model can be evaluated on a record set.
 
     Raises:
-        RunError: if the class names (in order) or the image size differ, with the difference.
+        RunError: if the class names (in order) or the image size differ; it shows the difference.
     """
     if run.class_names != info.class_names:
         only_run = sorted(set(run.class_names) - set(info.class_names))
         only_records = sorted(set(info.class_names) - set(run.class_names))
         raise RunError(
-            f"the model's classes are not the records': only in the model {only_run},"
-            f" only in the records {only_records}"
+            f"class names differ: only in the model {only_run}, only in the records {only_records}"
             if only_run or only_records
-            else f"the classes stand in another order: {', '.join(run.class_names)} in the model,"
+            else f"the order of the classes differs: {', '.join(run.class_names)} in the model,"
             f" {', '.join(info.class_names)} in the records"
         )
     if run.image_size != info.image_size:
         raise RunError(
-            f"the model takes {run.image_size} pixels, the records have {info.image_size}"
+            f"image sizes differ: {run.image_size} pixels in the model, {info.image_size} in the"
+            " records"
         )

@@ -14,7 +14,6 @@ From a CSV, one line to one image, or to a folder of images: add
 Add --dry_run to see what would be written.
 """
 
-import ctypes
 import os
 import time
 from collections import Counter
@@ -22,58 +21,43 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from records.builder import build, dry_run, layout, shard_writer
-from records.common import cli, worker_pool
+from records.builder import accounting, build, dry_run
+from records.builder import flags as build_flags
+from records.common import cli
 from records.format import manifest
-from records.image import decode
 from records.source import flags as source_flags
 from records.source import listing as sources
-from records.source import trees
 
-flags.adopt_module_key_flags(source_flags)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write: new, empty, or this same set.")
-_ENCODING = flags.DEFINE_enum(
-    "encoding",
-    "raw",
-    decode.ENCODINGS,
-    "How pixels stand in a record: raw is uint8 and the fastest to read, png smaller, jpeg smaller"
-    " still and lossy; --dry_run says what each costs.",
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of the record set: new, empty, or one with this same set."
 )
-_NEAR_DUPLICATES = flags.DEFINE_float(
-    "near_duplicates",
-    0.0,
-    "Images that look the same to within this distance stay in one split, as those with equal bytes"
-    " always do; 0.15 suits photographs, 0 leaves it.",
-)
-_ON_LEAK = flags.DEFINE_enum(
-    "on_leak",
-    "refuse",
-    layout.ON_FAULT,
-    "When a group or equal images stand in two given splits: refuse, drop them from the one that"
-    " is trained on, or keep them.",
-)
-_ON_CONFLICT = flags.DEFINE_enum(
-    "on_conflict", "keep", layout.ON_FAULT, "When equal images have different labels."
-)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the splits and of the order of rows.")
+_SEED = flags.DEFINE_integer("seed", 0, "Random seed of the splits and of the order of rows.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Count and estimate; write nothing.")
-_REPLACE = flags.DEFINE_bool(
-    "replace", False, "Put the new set in the place of another one, in one step, when it is whole."
+
+_LABELS = ("labels", "label_pattern", "label_map", "attributes", "bands", "classes", "overrides")
+_CSV = (
+    *("path_column", "path_match", "label_column", "group_column", "domain_column"),
+    *("split_column", "box_columns", "box_margin", "csv_encoding", "allow_missing"),
 )
-_RESTART = flags.DEFINE_bool(
-    "restart", False, "Begin anew instead of going on with a build that was stopped."
-)
+GROUPS = {
+    "input and output": ["source", "output", "exclude", "exclusions"],
+    "labels": _LABELS,
+    "CSV of labels": _CSV,
+    "splits": ["splits", "near_duplicates", "on_leak", "on_conflict", "seed"],
+    "images": ["image_size", "resize", "encoding", "max_image_mb"],
+    "running": ["dry_run", "replace", "restart", "num_workers"],
+}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Lists, builds, and says what became of every file."""
     cli.no_arguments(arguments)
-    options = _options()
+    options = build_flags.options(_SEED.value)
+    cli.require("source", flags.FLAGS.source)
     output = "" if _DRY_RUN.value else cli.require("output", _OUTPUT.value)
     source_flags.source()
     if output:
         source_flags.check_outside(output)
-    _give_memory_back()
     started = time.monotonic()
     listing = source_flags.listing()
     if _DRY_RUN.value:
@@ -84,41 +68,11 @@ def main(arguments: Sequence[str]) -> int:
         output,
         options,
         num_workers=source_flags.num_workers(),
-        replace=_REPLACE.value,
-        restart=_RESTART.value,
+        replace=build_flags.REPLACE.value,
+        restart=build_flags.RESTART.value,
     )
     _report(built, listing, output, started)
     return cli.DONE
-
-
-def _give_memory_back() -> None:
-    """Lets glibc return freed columns to the system at once.
-
-    Once a large array is freed, it otherwise keeps what later ones take: a quarter of the peak for
-    145,800 images.
-    """
-    threshold = 128 << 10  # 128 KiB
-    for parameter in (-1, -3):  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
-        ctypes.CDLL(None).mallopt(parameter, threshold)
-
-
-def _options() -> build.BuildOptions:
-    source_flags.check()
-    given, ratios = source_flags.parted()
-    return cli.checked(
-        lambda: build.BuildOptions(
-            policy=source_flags.policy(),
-            encoding=_ENCODING.value,
-            splits=layout.SplitOptions(
-                ratios=ratios,
-                given=given,
-                near_duplicates=_NEAR_DUPLICATES.value,
-                on_leak=_ON_LEAK.value,
-                on_conflict=_ON_CONFLICT.value,
-                seed=_SEED.value,
-            ),
-        )
-    )
 
 
 def _print_dry_run(
@@ -133,7 +87,7 @@ def _print_dry_run(
     for line in _left_out(listing):
         print(line)
     total, size = len(listing), options.policy.size
-    failed, sampled = would.unusable
+    failed, sampled = would.skipped
     print(f"of {sampled} images tried, {failed} cannot be decoded")
     rows: list[Sequence[object]] = [
         ("encoding", "bytes an image", "MB in all", "decoded images/s, 1 core")
@@ -159,13 +113,13 @@ def _left_out(listing: sources.Listing) -> Iterator[str]:
     for reason, count in sorted(reasons.items()):
         yield f"  {count:,} x {reason}"
     for warning in listing.warnings:
-        yield f"  WARNING: {warning}"
+        yield f"  warning: {warning}"
 
 
 def _report(built: build.Built, listing: sources.Listing, output: str, started: float) -> None:
     result = built.manifest
-    columns = ("found", "written", "quarantined", "excluded")
-    rows: list[Sequence[object]] = [("class", *columns)]
+    columns = accounting.COLUMNS
+    rows: list[Sequence[object]] = [("class", *columns.values())]
     for label, counts in result.accounting.items():
         rows.append((label or "(no class)", *(counts[column] for column in columns)))
     totals = [sum(counts[column] for counts in result.accounting.values()) for column in columns]
@@ -179,12 +133,12 @@ def _report(built: build.Built, listing: sources.Listing, output: str, started: 
     for label, count in Counter(listing.settings.get("overrides", {}).values()).items():
         print(f"  {cli.printable(label)} is the class of {count:,} by --overrides")
     for line in _warnings(built, listing):
-        print(f"  WARNING: {line}")
+        print(f"  warning: {line}")
     sizes = ", ".join(f"{name} {split.count:,}" for name, split in result.splits.items())
     print(f"splits: {sizes}")
     done, parts = built.resumed
     if done:
-        print(f"gone on with a build that was stopped: {done} of {parts} parts were there")
+        print(f"resumed an interrupted build: {done} of {parts} parts reused")
     seconds = time.monotonic() - started
     megabytes = sum(s.bytes for split in result.splits.values() for s in split.shards) / 1e6
     verb = f"written in {seconds:.1f} s, {totals[1] / seconds:,.0f} images/s"
@@ -211,13 +165,4 @@ def _warnings(built: build.Built, listing: sources.Listing) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    cli.run(
-        main,
-        sources.SourceError,
-        trees.TreeError,
-        manifest.ManifestError,
-        shard_writer.BuildError,
-        worker_pool.WorkerDiedError,
-        OSError,
-        again="goes on",
-    )
+    cli.run(main, groups=GROUPS, again="resume the build")

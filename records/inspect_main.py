@@ -1,33 +1,33 @@
-"""Looks into a record set, checks it, compares it, and writes it in other forms.
+"""Shows, surveys, verifies, compares and exports record sets.
 
-What is in it; one row as JSON; a picture with a line of images for each class:
+Show its content, one row as JSON, or a contact sheet with a line of images for each class:
 
     python -m records.inspect_main show --records=photos.records
     python -m records.inspect_main show --records=photos.records --split=test --row=7
     python -m records.inspect_main show --records=photos.records --contact_sheet=photos.png
 
-Whether each byte and record is as written, and the sources are still those it was made from:
+Verify that every byte and record is as written, and that the source files have not changed:
 
     python -m records.inspect_main verify --records=photos.records --sources=photos
 
-What a set is like, or a source before it is packed: classes, looks, sizes, copies, what is odd:
+Survey a set, or a source before a build: classes, image statistics, sizes, duplicates, outliers:
 
     python -m records.inspect_main survey --records=photos.records --output=survey
     python -m records.inspect_main survey --source=photos --output=survey
 
-Photographs among drawings, or drawings among photographs, found without labels:
+Find photographs among drawings, or drawings among photographs, without labels:
 
     python -m records.inspect_main cluster --records=photos.records --output=clusters
 
-Images that stand in two splits or under two labels, equal or nearly:
+Find duplicates and near duplicates in two splits or with two labels:
 
     python -m records.inspect_main audit --records=photos.records --output=findings.csv
 
-In what two sets differ:
+Compare two sets:
 
     python -m records.inspect_main diff --records=photos.records --other=photos2.records
 
-The set as one file and back, as PNG images, for TensorFlow Datasets, for NVIDIA DALI:
+Export a set as a tar (and import it), as PNG images, for TensorFlow Datasets or for NVIDIA DALI:
 
     python -m records.inspect_main export --records=photos.records --format=tar --output=photos.tar
     python -m records.inspect_main import --archive=photos.tar --records=photos.records
@@ -35,74 +35,89 @@ The set as one file and back, as PNG images, for TensorFlow Datasets, for NVIDIA
 
 import contextlib
 import csv
+import dataclasses
 import io
 import os
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from records.builder import shard_writer
 from records.cluster import command as cluster_command
-from records.common import atomic, cli, errors, outputs, worker_pool
-from records.export import export, tar, tfds
-from records.format import manifest, record_set, rows
+from records.common import atomic, cli
+from records.export import export, tar
+from records.format import manifest, record_set
 from records.image import near_duplicates
 from records.inspect import contact_sheet, diff, leaks, verify
 from records.source import flags as source_flags
-from records.source import listing, trees
 from records.surveying import command as survey_command
-from records.surveying import measure
 
-flags.adopt_module_key_flags(source_flags)
-flags.adopt_module_key_flags(cluster_command)
 _RECORDS = flags.DEFINE_string("records", None, "Folder of the record set.")
-_SPLIT = flags.DEFINE_string("split", None, "show, survey, cluster: only this split.")
-_ROWS = flags.DEFINE_integer("rows", 3, "show: how many rows of each split to list.")
-_ROW = flags.DEFINE_integer("row", None, "show: print this row of --split as JSON.")
+_SPLIT = flags.DEFINE_string("split", None, "Only this split.")
+_ROWS = flags.DEFINE_integer("rows", 3, "Rows to list of each split.")
+_ROW = flags.DEFINE_integer("row", None, "Print this row of --split as JSON.")
 _CONTACT_SHEET = flags.DEFINE_string(
-    "contact_sheet", None, "show: PNG to write, a line of images for each class of --split."
+    "contact_sheet", None, "PNG to write: a line of images for each class of --split."
 )
 _SOURCES = flags.DEFINE_string(
-    "sources", None, "verify: the folder or archive of the images, to be read again."
+    "sources", None, "Folder or archive the set was built from, to compare every file with."
 )
 _DISTANCE = flags.DEFINE_float(
     "distance",
     near_duplicates.DISTANCE,
-    "audit, survey: how far near duplicates may be apart; 0 is equal thumbnails, 0.25 finds slight"
-    " crops.",
+    "Largest distance of near duplicates, in [0, 1); 0 finds equal thumbnails, 0.25 slight crops.",
 )
-_LINES = flags.DEFINE_integer("lines", 10, "audit, diff: how many of each kind to list.")
-_OTHER = flags.DEFINE_string("other", None, "diff: folder of the record set to compare with.")
-_OUTPUT = flags.DEFINE_string(
-    "output",
-    None,
-    "export: the new file or folder to write; audit: CSV of all findings; survey: folder for"
-    " survey.html and survey.json; cluster: new folder for clusters.html and its tables.",
-)
-_FORMAT = flags.DEFINE_enum("format", None, list(export.FORMATS), "export: the form to write.")
-_ARCHIVE = flags.DEFINE_string("archive", None, "import: the tar that export wrote.")
+_LINES = flags.DEFINE_integer("lines", 10, "Findings of each kind to list.")
+_OTHER = flags.DEFINE_string("other", None, "Folder of the record set to compare with.")
+_OUTPUT = flags.DEFINE_string("output", None, "File or folder to write.")
+_FORMAT = flags.DEFINE_enum("format", None, list(export.FORMATS), "Format to write.")
+_ARCHIVE = flags.DEFINE_string("archive", None, "Tar file that export wrote.")
 
-_MOST_FAULTS = 20  # lines for one file
+_MAX_FAULTS = 20  # printed for one file
+
+
+@dataclasses.dataclass(frozen=True)
+class _Command:
+    """A command of this binary.
+
+    Attributes:
+        run: returns the exit code.
+        about: one line for `--help`.
+        flags: its flags, each with a help text, or None for the flag's own.
+    """
+
+    run: Callable[[], int]
+    about: str
+    flags: Mapping[str, str | None]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the one command that was named."""
+    """Runs a command."""
     if len(arguments) != 1 or arguments[0] not in _COMMANDS:
         raise cli.UsageError(f"name one of {', '.join(_COMMANDS)}, got {' '.join(arguments)!r}")
-    command, own_flags = _COMMANDS[arguments[0]]
-    for holder in (flag for _, of_one in _COMMANDS.values() for flag in of_one):
-        if holder.present and holder.name not in _names(own_flags):
-            owners = [
-                name for name, (_, of_one) in _COMMANDS.items() if holder.name in _names(of_one)
-            ]
-            raise cli.UsageError(f"--{holder.name} belongs to {' and '.join(owners)}")
-    return command()
+    command = _COMMANDS[arguments[0]]
+    for name in _ALL_FLAGS:
+        if flags.FLAGS[name].present and name not in command.flags:
+            owners = [key for key, owner in _COMMANDS.items() if name in owner.flags]
+            raise cli.UsageError(f"--{name} belongs to {' and '.join(owners)}")
+    return command.run()
 
 
-def _names(holders: Sequence[flags.FlagHolder]) -> list[str]:
-    return [holder.name for holder in holders]
+def _describe(arguments: Sequence[str]) -> tuple[str, Mapping[str, Sequence[str]]]:
+    """Returns what `--help` shows for the command that is named, or for all."""
+    named = [name for name in arguments if name in _COMMANDS]
+    if not named:
+        listed = [f"  {name:9}{command.about}" for name, command in _COMMANDS.items()]
+        advice = "python -m records.inspect_main COMMAND --help lists the flags of a command."
+        return "\n".join([(__doc__ or "").strip(), "", "commands", *listed, "", advice]), {}
+    command = _COMMANDS[named[0]]
+    for name, text in command.flags.items():
+        if text:
+            flags.FLAGS[name].help = text
+    examples = re.findall(rf"    python -m records.inspect_main {named[0]} .*", __doc__ or "")
+    return "\n".join([f"{command.about}.", "", *examples]), {"flags": list(command.flags)}
 
 
 def _opened() -> record_set.RecordSet:
@@ -125,7 +140,7 @@ def _show() -> int:
     _print_set(opened.manifest, opened.folder, names)
     for name in names:
         for row in range(min(_ROWS.value, len(opened.index(name)))):
-            print(rows.line(opened, name, row))
+            print(record_set.row_line(opened, name, row))
     return cli.DONE
 
 
@@ -134,8 +149,8 @@ def _show_row(opened: record_set.RecordSet) -> int:
     count = len(opened.index(split))
     if not 0 <= _ROW.value < count:
         raise cli.UsageError(f"--row must lie in 0..{count - 1}, got {_ROW.value}")
-    said = atomic.json_bytes(rows.facts(opened, split, _ROW.value), indent=1)
-    print(said.decode(), end="")
+    facts = record_set.row_facts(opened, split, _ROW.value)
+    print(atomic.json_bytes(facts, indent=1).decode(), end="")
     return cli.DONE
 
 
@@ -153,11 +168,13 @@ def _write_contact_sheet(opened: record_set.RecordSet, split: str, path: str) ->
 
 
 def _print_set(info: manifest.Manifest, folder: str, names: Sequence[str]) -> None:
-    counts: list[Sequence[object]] = [("class", *names)]
-    for label, class_name in enumerate(info.class_names):
-        counts.append((class_name, *(info.split(name).class_counts[label] for name in names)))
-    counts.append(("total", *(info.split(name).count for name in names)))
-    counts.append(("shards", *(len(info.split(name).shards) for name in names)))
+    splits = [info.split(name) for name in names]
+    counts: list[Sequence[object]] = [
+        ("class", *names),
+        *zip(info.class_names, *(split.class_counts for split in splits), strict=True),
+        ("total", *(split.count for split in splits)),
+        ("shards", *(len(split.shards) for split in splits)),
+    ]
     settings = ", ".join(f"{name} {value}" for name, value in info.settings.items())
     print(cli.printable(f"{folder}: {settings}"))
     print(f"digest {info.digest}")
@@ -165,9 +182,9 @@ def _print_set(info: manifest.Manifest, folder: str, names: Sequence[str]) -> No
         print(cli.printable(f"attribute {name}: {', '.join(values)}"))
     print(cli.table(counts))
     for reason, count in info.reasons.items():
-        print(f"  left out: {count:,} x {reason}")
+        print(f"  {survey_command.word_for(reason)}: {count:,} x {reason}")
     for note, count in info.notes.items():
-        print(f"  noted: {count:,} x {note}")
+        print(f"  note: {count:,} x {note}")
 
 
 # --- verify ---
@@ -182,20 +199,20 @@ def _verify() -> int:
     for fault in faults:
         by_file.setdefault(fault.file, []).append(fault)
     for file, of_file in by_file.items():
-        for fault in of_file[:_MOST_FAULTS]:
+        for fault in of_file[:_MAX_FAULTS]:
             print(f"FAULT {fault}")
-        if len(of_file) > _MOST_FAULTS:
-            print(f"FAULT {file}: and {len(of_file) - _MOST_FAULTS:,} more")
+        if len(of_file) > _MAX_FAULTS:
+            print(f"FAULT {file}: and {len(of_file) - _MAX_FAULTS:,} more")
     info = manifest.load(folder)
     shards = [shard for split in info.splits.values() for shard in split.shards]
     megabytes = sum(shard.bytes for shard in shards) / 1e6
-    whole = f"{len(shards)} shards, {sum(s.records for s in shards):,} records, {megabytes:,.1f} MB"
+    total = f"{len(shards)} shards, {sum(s.records for s in shards):,} records, {megabytes:,.1f} MB"
     if faults:
-        print(f"of {whole}: {len(faults):,} fault{'s' * (len(faults) > 1)}")
+        print(f"{total}: {len(faults):,} fault{'s' * (len(faults) > 1)}")
         return cli.FAILED
-    print(f"{whole}: every byte is as written")
+    print(f"{total}: every byte is as written")
     if _SOURCES.value:
-        print(f"{_SOURCES.value}: every file is the one that was packed")
+        print(f"{_SOURCES.value}: every file is unchanged")
     return cli.DONE
 
 
@@ -230,12 +247,12 @@ def _place(place: leaks.Place) -> str:
 
 @contextlib.contextmanager
 def _findings_table(path: str | None) -> Iterator[Callable[[leaks.Finding], None]]:
-    """Gives a function that adds a finding to the CSV, which is whole or not there."""
+    """Yields a function that adds a finding to the CSV, which is written atomically."""
     if not path:
         yield lambda finding: None
         return
     with (
-        outputs.whole(path) as temporary,
+        atomic.output(path) as temporary,
         open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
         table = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
@@ -255,10 +272,7 @@ def _cells(place: leaks.Place) -> tuple[object, ...]:
 
 def _survey() -> int:
     return survey_command.run(
-        records=_RECORDS.value,
-        split=_SPLIT.value,
-        distance=_distance(),
-        output=_OUTPUT.value,
+        records=_RECORDS.value, split=_SPLIT.value, distance=_distance(), output=_OUTPUT.value
     )
 
 
@@ -277,7 +291,7 @@ def _diff() -> int:
     left = _opened()
     right = record_set.open_set(cli.require_folder("other", _OTHER.value))
     lines = list(_differences(diff.compare(left, right)))
-    print("\n".join(lines) or "the two sets are equal to the byte")
+    print("\n".join(lines) or "the two sets are byte-identical")
     return cli.FAILED if lines else cli.DONE
 
 
@@ -295,7 +309,7 @@ def _differences(found: diff.Comparison) -> Iterator[str]:
         if len(keys) > _LINES.value:
             yield f"  and {len(keys) - _LINES.value:,} more"
     if found.only_bytes_differ:
-        yield "the same images, but not in the same order or groups, or written by another version"
+        yield "the images are equal, but their order, groups or build version differ"
 
 
 def _change(what: str, name: str, left: Any, right: Any) -> str:
@@ -318,36 +332,63 @@ def _import() -> int:
     path, folder = cli.require("archive", _ARCHIVE.value), cli.require("records", _RECORDS.value)
     if not os.path.isfile(path):
         raise cli.UsageError(f"--archive must be a file, got {path!r}")
-    with outputs.whole(folder) as temporary:
+    with atomic.output(folder) as temporary:
         info = tar.read(path, temporary)
     count = sum(split.count for split in info.splits.values())
     print(f"{count:,} images, every byte as written: {folder}")
     return cli.DONE
 
 
-_COMMANDS: dict[str, tuple[Callable[[], int], tuple[flags.FlagHolder, ...]]] = {
-    "show": (_show, (_SPLIT, _ROWS, _ROW, _CONTACT_SHEET)),
-    "survey": (_survey, (_SPLIT, _DISTANCE, _OUTPUT, *survey_command.FLAGS)),
-    "verify": (_verify, (_SOURCES,)),
-    "cluster": (_cluster, (_SPLIT, _OUTPUT, *cluster_command.FLAGS)),
-    "audit": (_audit, (_DISTANCE, _LINES, _OUTPUT)),
-    "diff": (_diff, (_OTHER, _LINES)),
-    "export": (_export, (_FORMAT, _OUTPUT)),
-    "import": (_import, (_ARCHIVE,)),
+_SET = {"records": None}
+_COMMANDS = {
+    "show": _Command(
+        _show,
+        "Print the content of a record set or one row, or write a contact sheet of its classes",
+        {**_SET, "split": None, "rows": None, "row": None, "contact_sheet": None},
+    ),
+    "survey": _Command(
+        _survey,
+        "Measure a record set, or a source before a build: classes, sizes, duplicates, outliers",
+        {
+            **_SET,
+            **dict.fromkeys(source_flags.NAMES),
+            "source": "Folder, zip or tar of images to survey, instead of --records.",
+            "split": "Only this split of the record set.",
+            "distance": None,
+            "output": "Folder for survey.html and survey.json.",
+        },
+    ),
+    "verify": _Command(
+        _verify, "Check that every byte is as it was written", {**_SET, "sources": None}
+    ),
+    "cluster": _Command(
+        _cluster,
+        "Find photographs among drawings, or drawings among photographs, without labels",
+        {
+            **_SET,
+            "split": None,
+            "output": "New folder for clusters.html and its tables.",
+            **{holder.name: None for holder in cluster_command.FLAGS},
+        },
+    ),
+    "audit": _Command(
+        _audit,
+        "Find duplicates and near duplicates across splits and labels",
+        {**_SET, "distance": None, "lines": None, "output": "CSV file for all findings."},
+    ),
+    "diff": _Command(_diff, "Compare two record sets", {**_SET, "other": None, "lines": None}),
+    "export": _Command(
+        _export,
+        "Write a record set in another format",
+        {**_SET, "format": None, "output": "New file or folder to write."},
+    ),
+    "import": _Command(
+        _import,
+        "Read a record set from the tar that export wrote",
+        {"archive": None, "records": "New folder for the record set."},
+    ),
 }
+_ALL_FLAGS = list(dict.fromkeys(name for each in _COMMANDS.values() for name in each.flags))
 
 if __name__ == "__main__":
-    cli.run(
-        main,
-        manifest.ManifestError,
-        errors.DamagedRecordError,
-        trees.TreeError,
-        tar.ArchiveError,
-        outputs.OutputError,
-        tfds.UnfitNamesError,
-        measure.GatheringError,
-        listing.SourceError,
-        worker_pool.WorkerDiedError,
-        shard_writer.BuildError,
-        OSError,
-    )
+    cli.run(main, describe=_describe)

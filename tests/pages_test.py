@@ -6,6 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
+from datapipe.preview import page as preview_page
+from datapipe.preview.preview import Example, Variant
 from models import run_folder
 from models.metrics.table import Table
 from models.multirun import comparison, label_review
@@ -15,9 +17,9 @@ from models.reporting import page as report_page
 from records.cluster import clustering
 from records.cluster import report as cluster_report
 from records.cluster import rows as cluster_rows
-from records.inspect import likeness
+from records.inspect import leaks
 from records.split import folds
-from records.surveying import facts, measure_records, survey
+from records.surveying import checks, facts, findings, measure
 from records.surveying import page as survey_page
 from tests import fakes
 from tests.models import made
@@ -60,15 +62,15 @@ def table_of(opened, split, seed=0):
 def _report(records, folder):
     table, run = table_of(records, "test"), made.run(records)
     near = [neighbours.Neighbour(row, 0.9) for row in range(3)]
-    beside = report.Beside(
+    extras = report.ReportExtras(
         validation=table_of(records, "validation"),
-        trained=np.array([[20, 4], [2, 22]]),
+        train_confusion=np.array([[20, 4], [2, 22]]),
         num_compared=48,
-        near=dict.fromkeys(report.shown(table), near),
+        near=dict.fromkeys(report.shown_mistakes(table), near),
     )
     sheet = folder / "augmented.png"
     sheet.write_bytes(fakes.encoded(np.zeros((300, 1600, 3), np.uint8)))
-    said = report.contents(run, records, "test", table, beside)
+    said = report.contents(run, records, "test", table, extras)
     return report_page.write(said, records, "test", str(folder), augmented=str(sheet))
 
 
@@ -86,18 +88,18 @@ def _comparison(records, folder):
 def _doubts(records, folder):
     pooled = folds.pooled(records)
     names = records.manifest.class_names
-    found = predictions.suspicious(table_of(pooled, folds.POOLED), names)
-    return label_review.write(found, pooled, folds.POOLED, str(folder))[1]
+    issues = predictions.label_issues(table_of(pooled, folds.POOLED), names)
+    return label_review.write(issues, pooled, folds.POOLED, str(folder))[2]
 
 
 def _survey(records, folder):
-    found = measure_records.gather(
+    table = measure.measure_records(
         records, list(records.manifest.splits), num_workers=1, show_progress=False
     )
-    alike = likeness.pairs(found.columns, found.prints)
-    findings = survey.findings(found, alike, 0.15)
-    said = survey_page.contents(facts.facts(found), findings, 0.15)
-    return survey_page.write(said, findings, found, str(folder))
+    pairs = leaks.pairs_by_image(table.columns, table.fingerprints)
+    found = findings.findings(checks.Evidence(table, pairs, 0.15))
+    said = survey_page.contents(facts.facts(table), found, 0.15)
+    return survey_page.write(said, found, table, str(folder))
 
 
 def _clusters(_, folder):
@@ -106,13 +108,26 @@ def _clusters(_, folder):
         folder / "set", every, class_names=CLASSES[:1], image_size=pictures.SIDE
     )
     rows = cluster_rows.rows_of(of_two, ["train"])
-    features, members = rows.features("hls"), cluster_rows.groups_of(rows, within_class=True)
+    features, members = (
+        cluster_rows.features_of(rows),
+        cluster_rows.groups_of(rows, within_class=True),
+    )
     options = clustering.ClusterOptions()
-    groups = cluster_rows.grouped(rows, features, members, options, "auto")
-    said = cluster_report.summary(rows, features, groups, {"within": "class"})
-    said |= {"tags": None, "ablation": None}
+    groups = cluster_rows.cluster_groups(rows, features, members, options, "auto")
+    said = cluster_report.contents(rows, features, groups, {"within": "class"})
+    said |= {"tags": None}
     cluster_report.write(said, rows, features, groups, str(folder), "a command " * 30)
     return folder / cluster_report.PAGE_NAME
+
+
+def _preview(records, folder):
+    images = [fakes.pixels(seed, 48) for seed in range(3)]
+    variants = tuple(Variant(n, image, {}, ("mirrored",), 0.5) for n, image in enumerate(images))
+    examples = [Example(7, 0, CLASSES[0], images[0], variants)]
+    given = {"facts": ["a fact " * 30], "warnings": ["a warning " * 30], "batch_size": 2}
+    path = folder / "preview.html"
+    path.write_bytes(preview_page.page(examples, title="What the model sees " * 5, **given))
+    return path
 
 
 PAGES = {
@@ -121,6 +136,7 @@ PAGES = {
     "doubts": _doubts,
     "survey": _survey,
     "clusters": _clusters,
+    "preview": _preview,
 }
 IMAGES = "return Array.from(document.images).map(i => i.complete ? i.naturalWidth : 0)"
 FETCHED = """

@@ -5,30 +5,44 @@ each position of the stream, of which a batch reads its lines. Thread, worker an
 part. The numbers are made on the host, the pixels where the caller says, so both give one picture.
 """
 
+import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
 from datapipe import randomness
-from datapipe.augment import colour, erasing, mixing, value_range, warp
+from datapipe.augment import value_range, warp
+from datapipe.augment.augmentation import Augmentation
+from datapipe.augment.colour import COLOUR
+from datapipe.augment.erasing import ERASING
+from datapipe.augment.mixing import MIXING
 from datapipe.augment.options import AugmentOptions
+from datapipe.augment.warp import WARP
 from records.common.backend import tf
 
-_FEWEST = 8  # images that are made at a time
+# In the order of the chain. Each line is one compiled function: in one loop XLA would make every
+# pixel once for each use that the next step has for it (us of CPU an image of 64x64: colour and
+# warp together 81, apart 33; with mixing 230 and 35).
+STAGES: tuple[tuple[Augmentation[Any], ...], ...] = ((WARP,), (COLOUR, ERASING), (MIXING,))
+AUGMENTATIONS = [augmentation for stage in STAGES for augmentation in stage]
+
+_MIN_BATCH = 8  # images that are made at a time
 
 # From `row` int64 [n] and `numbers` float32 [n, k] to images float32 [n, size, size, 3].
 ImageMaker = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-class Augmentation:
+class Chain:
     """What happens to a batch, in three steps: `numbers`, then `images` and `targets`.
 
     The three need not run in one place: `numbers` and `targets` are small and made with the batch,
-    `images` may run inside a compiled training step.
+    `images` may run inside a compiled training step. So a device needs no generator that gives the
+    same bits as the host's: 32 bytes for each augmentation travel with each image.
 
     Attributes:
         options: what is changed.
-        input_range: range of the values that `images` gives, one of `ranges.RANGES`.
+        input_range: range of the values that `images` gives, one of `value_range.RANGES`.
     """
 
     def __init__(
@@ -48,18 +62,20 @@ class Augmentation:
         self._seed, self._num_classes = seed, len(class_names)
         self._strengths = np.array(options.strengths(class_names), np.float32)
         self._scale, self._offset = value_range.scale_of(input_range)
-        uses = {
-            "augment": options.warps,
-            "colour": options.colours,
-            "erasing": options.erases,
-            "mixing": options.mixes,
-        }
-        self._uses = [use for use, wanted in uses.items() if wanted]
+        self._wanted = [each for each in AUGMENTATIONS if options.switched_on(each.kind)]
+        first, *others = ([each for each in stage if each in self._wanted] for stage in STAGES)
+        stages = [first, *filter(None, others)]  # the first turns stored pixels to floats anyway
+        self._functions = [
+            tf.function(
+                functools.partial(self._applied, stage, stage is stages[-1]), jit_compile=True
+            )
+            for stage in stages
+        ]
 
     @property
     def num_numbers(self) -> int:
         """Columns of `numbers`."""
-        return randomness.UNIFORMS * len(self._uses) + 1
+        return randomness.UNIFORMS * len(self._wanted) + 1
 
     def numbers(self, positions: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Returns all that is random or depends on the class, for consecutive positions.
@@ -69,11 +85,11 @@ class Augmentation:
             labels: int32 [n].
 
         Returns:
-            float32 [n, num_numbers]: 8 uniform numbers for each kind of change, then the strength.
+            float32 [n, num_numbers]: 8 uniform numbers for each augmentation, then the strength.
         """
         tables = [
-            randomness.uniforms(randomness.derive_seed(self._seed, use), positions)
-            for use in self._uses
+            randomness.uniforms(randomness.derive_seed(self._seed, each.use), positions)
+            for each in self._wanted
         ]
         strength = tf.gather(tf.constant(self._strengths), labels)
         return tf.concat([*tables, strength[:, None]], axis=1)
@@ -89,18 +105,16 @@ class Augmentation:
             float32 [n, size, size, 3] in the input range.
         """
         count = numbers.shape[0]
-        if count is not None and count < _FEWEST:
+        if count is not None and count < _MIN_BATCH:
             # XLA computes the maps of one or two images by other instructions, of which the last
             # bits differ: so they are made several times. Pairs stay pairs.
-            copies = -(-_FEWEST // count)
+            copies = -(-_MIN_BATCH // count)
             stored, numbers = (tf.concat([part] * copies, 0) for part in (stored, numbers))
             return self.images(stored, numbers)[:count]
-        # One compiled function each: in one loop XLA would make every pixel once for each use that
-        # the next step has for it, at two to seven times the price.
-        images = self._moved(stored, numbers)
-        if self.options.colours or self.options.erases:
-            images = self._painted(images, numbers)
-        return self._mixed(images, numbers) if self.options.mixes else images
+        images = stored
+        for function in self._functions:
+            images = function(images, numbers)
+        return images
 
     def targets(
         self, labels: tf.Tensor, weights: tf.Tensor, numbers: tf.Tensor, size: int
@@ -112,54 +126,50 @@ class Augmentation:
         """
         if not self.options.mixes:
             return labels, weights
-        share, _ = self._shares(numbers, size)
-        mixed = mixing.labels(labels, weights, self._num_classes, share)
-        return mixed, mixing.weights(weights, share)
+        shares = self._values(MIXING, numbers, numbers[:, -1], size)
+        return MIXING.targets(labels, weights, shares, self._num_classes)
 
-    def maps(self, numbers: tf.Tensor, size: int) -> tf.Tensor:
-        """Returns the affine map of each image, float32 [n, 6], as `warp.matrices`."""
-        if not self.options.warps:
-            return tf.tile([[1.0, 0, 0, 0, 1, 0]], [tf.shape(numbers)[0], 1])
-        return warp.matrices(self.options, size, self._table("augment", numbers), numbers[:, -1])
+    def visible(self, numbers: tf.Tensor, size: int) -> np.ndarray:
+        """Returns the share of each picture's pixels that is still in the frame; float32 [n]."""
+        if WARP not in self._wanted:
+            return np.ones(len(numbers), np.float32)
+        maps = warp.matrices(self._values(WARP, numbers, numbers[:, -1], size), size)
+        return np.asarray(warp.visible(maps, size))
 
-    def _table(self, use: str, numbers: tf.Tensor) -> tf.Tensor:
-        start = randomness.UNIFORMS * self._uses.index(use)
-        return numbers[:, start : start + randomness.UNIFORMS]
+    def descriptions(self, numbers: tf.Tensor, size: int) -> list[tuple[str, ...]]:
+        """Returns what is done to each image, a short text for each change, in their order."""
+        texts: list[tuple[str, ...]] = [()] * len(numbers)
+        for each in self._wanted:
+            values = self._values(each, numbers, numbers[:, -1], size)
+            for number, one in enumerate(zip(*map(np.asarray, values), strict=True)):
+                texts[number] += tuple(each.describe(self.options, type(values)(*one), size))
+        return texts
 
-    def _shares(self, numbers: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-        return mixing.shares(self.options, self._table("mixing", numbers), size)
+    def _values(
+        self, augmentation: Augmentation[Any], numbers: tf.Tensor, strength: tf.Tensor, size: int
+    ) -> Any:
+        """Returns what an augmentation makes of its 8 columns of the numbers."""
+        start = randomness.UNIFORMS * self._wanted.index(augmentation)
+        u = numbers[:, start : start + randomness.UNIFORMS]
+        return augmentation.sample(self.options, u, strength, size)
 
-    def _ranged(self, images: tf.Tensor) -> tf.Tensor:
-        """Returns images in 0..1 in the input range."""
-        return images if self.input_range == "0..1" else images * (self._scale * 255) + self._offset
-
-    @tf.function(jit_compile=True)
-    def _moved(self, stored: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        options = self.options
-        if options.warps:
-            maps = self.maps(numbers, stored.shape[1])
-            images = warp.apply(stored, maps, fill_mode=options.fill_mode, cval=options.cval)
-        else:
-            images = tf.cast(stored, tf.float32) * (1 / 255)
-        last = not (options.colours or options.erases or options.mixes)
-        return self._ranged(images) if last else images
-
-    @tf.function(jit_compile=True)
-    def _painted(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        options, strength = self.options, numbers[:, -1]
-        if options.colours:
-            matrix, offset = colour.maps(options, self._table("colour", numbers), strength)
-            images = colour.apply(images, matrix, offset)
-        if options.erases:
-            table = self._table("erasing", numbers)
-            boxes = erasing.boxes(options, table, images.shape[1], strength)
-            images = erasing.apply(images, boxes, options.erasing_value)
-        return images if options.mixes else self._ranged(images)
-
-    @tf.function(jit_compile=True)
-    def _mixed(self, images: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        share, boxes = self._shares(numbers, images.shape[1])
-        return self._ranged(mixing.images(images, share, boxes))
+    def _applied(
+        self,
+        stage: Sequence[Augmentation[Any]],
+        is_last: bool,
+        images: tf.Tensor,
+        numbers: tf.Tensor,
+    ) -> tf.Tensor:
+        """Returns the images after one stage; the last brings them into the input range."""
+        if not stage:
+            images = tf.cast(images, tf.float32) * (1 / 255)
+        strength = numbers[:, -1]  # sliced once, or XLA slices it again for every pixel
+        for each in stage:
+            values = self._values(each, numbers, strength, images.shape[1])
+            images = each.apply(self.options, images, values)
+        if is_last and self.input_range != "0..1":
+            images = images * (self._scale * 255) + self._offset
+        return images
 
 
 def unchanged(stored: tf.Tensor, input_range: str = "0..1") -> tf.Tensor:

@@ -9,13 +9,14 @@ hue turns it, about the axis of the greys; both together are
 with three fixed matrices. They leave luma and greys alone. DALI (`nvidia.dali.fn.hsv`) and
 TensorFlow Addons (`tfa.image.adjust_hsv_in_yiq`) do the same in the place of HSV, which needs
 branches for each pixel; the angle is not quite that of HSV.
-
-Columns of the uniform numbers: 0 to 2 channel shifts of red, green and blue, 3 brightness,
-4 contrast, 5 saturation, 6 hue; 7 is free.
 """
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
+from datapipe.augment.augmentation import Augmentation, signed
 from datapipe.augment.options import AugmentOptions
 from records.common.backend import tf
 
@@ -27,39 +28,73 @@ _LUMA = np.tile(_YIQ[0], (3, 1)).astype(np.float32)
 _QUARTER = (np.linalg.inv(_YIQ) @ [[0, 0, 0], [0, 0, -1], [0, 1, 0]] @ _YIQ).astype(np.float32)
 
 
-def maps(options: AugmentOptions, u: tf.Tensor, strength: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+class Colours(NamedTuple):
+    """How the colours of each image change: factors, radians and shares of 255, float32."""
+
+    brightness: tf.Tensor  # [n], as the next three
+    contrast: tf.Tensor
+    saturation: tf.Tensor
+    hue: tf.Tensor
+    shift: tf.Tensor  # [n, 3]: red, green and blue
+
+
+class Colour(Augmentation[Colours]):
+    """Brightness, contrast, saturation, hue and channel shifts, as one affine map of RGB."""
+
+    kind, use, title = "colour", "colour", "colour changes"
+
+    def sample(
+        self, options: AugmentOptions, u: tf.Tensor, strength: tf.Tensor, size: int
+    ) -> Colours:
+        """Takes columns 0 to 2 for the shifts and 3 to 6 for the rest, in the order of their names.
+
+        With strength s a factor f becomes 1 + (f - 1) s.
+        """
+        return Colours(
+            brightness=_factor(options.brightness_range, u[:, 3], strength),
+            contrast=_factor(options.contrast_range, u[:, 4], strength),
+            saturation=_factor(options.saturation_range, u[:, 5], strength),
+            hue=(u[:, 6] * 2 - 1) * strength * (options.hue_range * np.pi / 180),
+            shift=(u[:, :3] * 2 - 1) * strength[:, None] * (options.channel_shift_range / 255),
+        )
+
+    def apply(self, options: AugmentOptions, images: tf.Tensor, values: Colours) -> tf.Tensor:
+        """Returns the images with their colours mapped, clipped to 0..1."""
+        return apply(images, *maps(values))
+
+    def describe(self, options: AugmentOptions, values: Colours, size: int) -> Iterator[str]:
+        """Yields the factors, the hue in degrees and the shifts of red, green and blue of 255."""
+        for name in ("brightness", "contrast", "saturation"):
+            if getattr(options, f"{name}_range") is not None:
+                yield f"{name} {getattr(values, name):.2f}"
+        if options.hue_range:
+            yield f"hue {signed(np.degrees(values.hue))}°"
+        if options.channel_shift_range:
+            yield "channels " + " ".join(signed(shift * 255) for shift in values.shift)
+
+
+COLOUR = Colour()
+
+
+def maps(values: Colours) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the colour map of each image.
 
     Brightness comes before contrast and the shifts last; saturation and hue may stand anywhere,
     since they leave greys alone. Contrast is about mid-grey, 0.5: about the mean of the picture, as
     others have it, it would need a pass over the picture before the map is known.
 
-    Args:
-        options: the ranges.
-        u: float32 [n, 8], uniform in [0, 1).
-        strength: float32 [n], factor on every range: a factor f becomes 1 + (f - 1) strength.
-
     Returns:
         float32 [n, 3, 3] and float32 [n, 3]: out = matrix in + offset, RGB in 0..1.
     """
-    brightness = _factor(options.brightness_range, u[:, 3], strength)
-    contrast = _factor(options.contrast_range, u[:, 4], strength)
-    saturation = _factor(options.saturation_range, u[:, 5], strength)
-    angle = (u[:, 6] * 2 - 1) * strength * (options.hue_range * np.pi / 180)
-    shift = (u[:, :3] * 2 - 1) * strength[:, None] * (options.channel_shift_range / 255)
-    along = (saturation * tf.cos(angle))[:, None, None]
-    across = (saturation * tf.sin(angle))[:, None, None]
+    along = (values.saturation * tf.cos(values.hue))[:, None, None]
+    across = (values.saturation * tf.sin(values.hue))[:, None, None]
     chroma = along * _IDENTITY + (1 - along) * _LUMA + across * _QUARTER
-    matrix = (brightness * contrast)[:, None, None] * chroma
-    return matrix, (0.5 - 0.5 * contrast)[:, None] + shift
+    matrix = (values.brightness * values.contrast)[:, None, None] * chroma
+    return matrix, (0.5 - 0.5 * values.contrast)[:, None] + values.shift
 
 
 def apply(images: tf.Tensor, matrix: tf.Tensor, offset: tf.Tensor) -> tf.Tensor:
     """Returns the images with their colours mapped, clipped to 0..1.
-
-    Compile what makes the images apart from this: XLA would compute them again for each of the
-    three channels that a pixel needs (warp and colour in one loop took 81 us of CPU an image of
-    64x64, in two 33).
 
     Args:
         images: float [n, height, width, 3], RGB in 0..1.

@@ -9,15 +9,17 @@ Images 2k and 2k + 1 are partners of each other. They stand side by side in a ra
 the pair is random already, and it is the same for any number of replicas, which take even slices.
 
 Shares and boxes follow from the random numbers alone, so labels and weights can be made on the host
-and pixels on a device. Columns of the uniform numbers: 0 share, 1 and 2 the centre of the box from
-above and from the left, 3 which of the two; 4 to 7 are free.
+and pixels on a device.
 """
 
 import functools
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from datapipe.augment import erasing
+from datapipe.augment.augmentation import Augmentation, box_share
 from datapipe.augment.options import AugmentOptions
 from records.common.backend import tf
 
@@ -25,46 +27,73 @@ _CELLS = 4096  # of the table of the lower half of a beta distribution
 _STEPS = 1 << 16  # of its integration
 
 
-def shares(options: AugmentOptions, u: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns how much of each image is its own, and the box that is its partner's.
+class Shares(NamedTuple):
+    """How much of each image, and of its label, is its own.
 
-    Args:
-        options: the two alphas.
-        u: float32 [n, 8], uniform in [0, 1).
-        size: height and width of the images, in pixels.
-
-    Returns:
-        float32 [n], the share of the image's own label, and float32 [n, 4], the box in whole
-        pixels: top, left, bottom, right. With mixup the box is zeros; with cutmix the share is
-        what the box, cut at the border of the picture, leaves of the image, exactly.
-
-    Raises:
-        ValueError: if n is not even.
+    With cutmix the share is what the box, cut at the border of the picture, leaves of the image,
+    exactly; with mixup the box is zeros.
     """
-    _check_even(u)
-    blended = tf.ones_like(u[:, 0])
-    if options.mixup_alpha > 0:
-        blended = beta(options.mixup_alpha, u[:, 0])
-    if not options.cutmix_alpha > 0:
-        return blended, tf.zeros_like(u[:, :4])
-    box = _boxes(beta(options.cutmix_alpha, u[:, 0]), u, size)
-    area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
-    left_over = (size * size - area) / (size * size)
-    cut = u[:, 3] < 0.5 if options.mixup_alpha > 0 else tf.ones_like(u[:, 3], tf.bool)
-    return tf.where(cut, left_over, blended), tf.where(cut[:, None], box, 0.0)
+
+    share: tf.Tensor  # float32 [n]
+    box: tf.Tensor  # float32 [n, 4] in whole pixels, the partner's: top, left, bottom, right
 
 
-def images(images: tf.Tensor, share: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+class Mixing(Augmentation[Shares]):
+    """Mixup and cutmix, each image with the one beside it. It does not follow the strength."""
+
+    kind, use, title = "mixing", "mixing", "mixing"
+
+    def sample(
+        self, options: AugmentOptions, u: tf.Tensor, strength: tf.Tensor, size: int
+    ) -> Shares:
+        """Takes columns 0 for the share, 1 and 2 for the centre of the box, 3 for which of the two.
+
+        Raises:
+            ValueError: if n is not even.
+        """
+        _check_even(u)
+        blended = tf.ones_like(u[:, 0])
+        if options.mixup_alpha > 0:
+            blended = beta(options.mixup_alpha, u[:, 0])
+        if not options.cutmix_alpha > 0:
+            return Shares(blended, tf.zeros_like(u[:, :4]))
+        box = _boxes(beta(options.cutmix_alpha, u[:, 0]), u, size)
+        area = (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+        left_over = (size * size - area) / (size * size)
+        cut = u[:, 3] < 0.5 if options.mixup_alpha > 0 else tf.ones_like(u[:, 3], tf.bool)
+        return Shares(tf.where(cut, left_over, blended), tf.where(cut[:, None], box, 0.0))
+
+    def apply(self, options: AugmentOptions, images: tf.Tensor, values: Shares) -> tf.Tensor:
+        """Returns the images mixed with their partners."""
+        return mixed_images(images, *values)
+
+    def describe(self, options: AugmentOptions, values: Shares, size: int) -> Iterator[str]:
+        """Yields the name of the mixing and the image's own share, where it is not whole."""
+        if cut := box_share(values.box, size):
+            yield f"cutmix, own {1 - cut:.2f}"
+        elif values.share < 1:
+            yield f"mixup, own {values.share:.2f}"
+
+    def targets(
+        self, labels: tf.Tensor, weights: tf.Tensor, values: Shares, num_classes: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns labels, float32 [n, classes], and weights mixed as the pixels are."""
+        mixed = mixed_labels(labels, weights, num_classes, values.share)
+        return mixed, mixed_weights(weights, values.share)
+
+
+MIXING = Mixing()
+
+
+def mixed_images(images: tf.Tensor, share: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     """Returns the images mixed with their partners.
 
-    An image with a box takes the pixels of its partner there; one without is blended. Compile what
-    makes the images apart from this, or XLA makes each pixel more than once (230 us of CPU an image
-    of 64x64 together with the warp, 35 apart).
+    An image with a box takes the pixels of its partner there; one without is blended.
 
     Args:
         images: float [n, size, size, channels].
-        share: float32 [n], as from `shares`.
-        boxes: float32 [n, 4], as from `shares`.
+        share: float32 [n], as of `Shares`.
+        boxes: float32 [n, 4], as of `Shares`.
 
     Raises:
         ValueError: if n is not even.
@@ -76,7 +105,9 @@ def images(images: tf.Tensor, share: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
     return tf.where(erasing.inside(boxes, images.shape[1]), other, mixed)
 
 
-def labels(labels: tf.Tensor, weights: tf.Tensor, num_classes: int, share: tf.Tensor) -> tf.Tensor:
+def mixed_labels(
+    labels: tf.Tensor, weights: tf.Tensor, num_classes: int, share: tf.Tensor
+) -> tf.Tensor:
     """Returns the distribution over the classes; float32 [n, classes], rows sum to 1.
 
     Times the mixed weight it gives each class its share of the image times its own weight: so what
@@ -86,7 +117,7 @@ def labels(labels: tf.Tensor, weights: tf.Tensor, num_classes: int, share: tf.Te
         labels: int32 [n].
         weights: float32 [n], before they are mixed.
         num_classes: columns of the result.
-        share: float32 [n], as from `shares`.
+        share: float32 [n], as of `Shares`.
 
     Raises:
         ValueError: if n is not even.
@@ -98,7 +129,7 @@ def labels(labels: tf.Tensor, weights: tf.Tensor, num_classes: int, share: tf.Te
     return tf.where(total > 0, tf.math.divide_no_nan(weighed, total), _mixed(plain, share[:, None]))
 
 
-def weights(weights: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+def mixed_weights(weights: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Returns the weights of the images mixed as their labels are; float32 [n].
 
     Raises:

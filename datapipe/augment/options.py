@@ -1,26 +1,66 @@
-"""What a user can ask of the augmentation: frozen values, checked when they are made."""
+"""What a user can ask of the augmentation: frozen values, checked when they are made.
+
+Nothing here needs TensorFlow: flags are parsed and `--help` is printed before it is imported.
+"""
 
 import dataclasses
+import math
+import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from records.common import checks
+
+_MAX_FLOAT = sys.float_info.max
 FILL_MODES = ("nearest", "constant", "reflect")
 
-# The highest value of each field that has one; the lowest is 0.
-_HIGHEST = {
-    "rotation_range": 180,
-    "width_shift_range": 1,
-    "height_shift_range": 1,
-    "shear_range": 89,
-    "zoom_range": 0.99,
-    "cval": 255,
-    "hue_range": 180,
-    "channel_shift_range": 255,
-    "erasing_probability": 1,
-    "erasing_value": 255,
-}
-_WARPS = ("rotation_range", "width_shift_range", "height_shift_range", "shear_range", "zoom_range")
-_FACTORS = ("brightness_range", "contrast_range", "saturation_range")
-_SHIFTS = ("hue_range", "channel_shift_range")
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What holds for the values of one option, beside its default.
+
+    Attributes:
+        kind: `warp`, `colour`, `erasing` or `mixing`: the augmentation that the option belongs to.
+        highest: a number lies in 0..highest and is finite, and so do both of a pair.
+        is_pair: whether it is two numbers in rising order.
+        is_scaled: whether the strength of a class scales it.
+        is_switch: whether any value but the default turns the augmentation on.
+    """
+
+    kind: str
+    highest: float = math.inf
+    is_pair: bool = False
+    is_scaled: bool = False
+    is_switch: bool = True
+
+    def check(self, name: str, value: Any) -> None:
+        """Raises ValueError, with the rule, for a value that must not be."""
+        if not self.is_pair:
+            checks.between(name, value, 0, self.highest, "[]" if self.highest < math.inf else "[)")
+        elif len(value) != 2 or not 0 <= value[0] <= value[1] <= min(self.highest, _MAX_FLOAT):
+            limit = f" <= {self.highest}" if self.highest < math.inf else ""
+            raise ValueError(f"{name} must be 0 <= low <= high{limit}, got {value}")
+
+    def check_scaled(self, name: str, value: Any, class_name: str, strength: float) -> None:
+        """Raises ValueError if the strength of a class takes a value out of its bounds."""
+        if self.is_pair:
+            scaled, rule = 1 + ((value or (1, 1))[0] - 1) * strength, "at 0 or more"
+            name, right = f"the lowest factor of {name}", scaled >= 0
+        else:
+            scaled, rule = value * strength, f"in 0..{self.highest}"
+            right = scaled <= self.highest
+        if not right:
+            raise ValueError(
+                f"strength {strength} of class {class_name!r} must keep {name} {rule}, got {scaled}"
+            )
+
+
+def _option(default: Any, kind: str, highest: float = math.inf, **rule: bool) -> Any:
+    return dataclasses.field(default=default, metadata={"rule": Rule(kind, highest, **rule)})
+
+
+def _factors() -> Any:
+    return _option(None, "colour", is_pair=True, is_scaled=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,115 +68,99 @@ class AugmentOptions:
     """Random changes of the training images; names and meaning of Keras' `ImageDataGenerator`.
 
     Attributes:
-        rotation_range: degrees; the angle is uniform in -range..range.
-        width_shift_range: share of the width, 0 to 1; uniform in -range..range.
-        height_shift_range: share of the height.
-        shear_range: degrees.
-        zoom_range: the two scales are uniform in 1 - range..1 + range, each on its own.
-        horizontal_flip: mirror half of the images left to right.
-        vertical_flip: mirror half of the images top to bottom.
-        fill_mode: what stands outside the picture: `nearest`, `constant` or `reflect`.
-        cval: the constant, 0 to 255.
-        brightness_range: lowest and highest factor, or None.
-        contrast_range: lowest and highest factor of the distance from mid-grey, or None.
-        saturation_range: lowest and highest factor of the distance from grey, or None.
-        hue_range: degrees, 0 to 180; the angle on the colour wheel is uniform in -range..range.
-        channel_shift_range: 0 to 255; each channel moves by a number of its own, uniform in
-            -range..range. Keras moves all three by one number, which changes brightness only.
-        erasing_probability: share of the images of which a box is erased, 0 to 1.
-        erasing_area: smallest and largest area of the box, as a share of the picture.
-        erasing_value: what the box is filled with, 0 to 255.
-        mixup_alpha: of Beta(alpha, alpha), by which pairs of images are blended; 0 is off.
-        cutmix_alpha: the same for a box cut out of the other image; 0 is off. With both, each image
-            takes one of the two at random.
-        strength: factor on all ranges and on `erasing_probability` for each class name; others
-            have 1. With 0 an image of that class stays as it is, but for mixing, which concerns two
-            images and does not follow the strength. No range may leave its bounds by it; a
-            probability stops at 1.
+        rotation_range: Rotation by up to so many degrees either way, 0 to 180.
+        width_shift_range: Horizontal shift by up to this share of the width either way, 0 to 1.
+        height_shift_range: Vertical shift by up to this share of the height either way, 0 to 1.
+        shear_range: Shear by up to so many degrees either way, 0 to 89.
+        zoom_range: Zoom of each axis by a factor in 1 - range..1 + range, range 0 to 0.99.
+        horizontal_flip: Mirror half of the images left to right.
+        vertical_flip: Mirror half of the images top to bottom.
+        fill_mode: Pixels outside the picture: nearest, constant (see `cval`) or reflect.
+        cval: Value of pixels outside the picture, 0 to 255. Only with fill mode constant.
+        brightness_range: Brightness factor, low,high; at least 0.
+        contrast_range: Contrast factor about mid-grey, low,high; at least 0.
+        saturation_range: Saturation factor, low,high; at least 0.
+        hue_range: Hue shift by up to so many degrees of the colour wheel either way, 0 to 180.
+        channel_shift_range: Shift of each channel on its own by up to this value either way, 0 to
+            255. Keras moves all three channels alike, which changes brightness only.
+        erasing_probability: Random erasing: share of the images that lose a box, 0 to 1.
+        erasing_area: Area of the erased box as a share of the picture, smallest,largest; 0 to 1.
+        erasing_value: Value that fills the erased box, 0 to 255.
+        mixup_alpha: MixUp: pairs of images and labels are blended by Beta(alpha, alpha); 0 is off.
+        cutmix_alpha: CutMix: a box of one image goes into the other, its area by Beta(alpha,
+            alpha); 0 is off. With MixUp too, each image takes one of the two at random.
+        strength: Factor on the ranges and the erasing probability of single classes,
+            class=factor,...; classes that are not named keep 1, 0 leaves images of a class as they
+            are, except for MixUp and CutMix. A range must stay within its bounds.
     """
 
-    rotation_range: float = 0.0
-    width_shift_range: float = 0.0
-    height_shift_range: float = 0.0
-    shear_range: float = 0.0
-    zoom_range: float = 0.0
-    horizontal_flip: bool = False
-    vertical_flip: bool = False
+    rotation_range: float = _option(0.0, "warp", 180, is_scaled=True)
+    width_shift_range: float = _option(0.0, "warp", 1, is_scaled=True)
+    height_shift_range: float = _option(0.0, "warp", 1, is_scaled=True)
+    shear_range: float = _option(0.0, "warp", 89, is_scaled=True)
+    zoom_range: float = _option(0.0, "warp", 0.99, is_scaled=True)
+    horizontal_flip: bool = _option(False, "warp")
+    vertical_flip: bool = _option(False, "warp")
     fill_mode: str = "nearest"
-    cval: float = 0.0
-    brightness_range: tuple[float, float] | None = None
-    contrast_range: tuple[float, float] | None = None
-    saturation_range: tuple[float, float] | None = None
-    hue_range: float = 0.0
-    channel_shift_range: float = 0.0
-    erasing_probability: float = 0.0
-    erasing_area: tuple[float, float] = (0.02, 0.33)
-    erasing_value: float = 127.5
-    mixup_alpha: float = 0.0
-    cutmix_alpha: float = 0.0
+    cval: float = _option(0.0, "warp", 255, is_switch=False)
+    brightness_range: tuple[float, float] | None = _factors()
+    contrast_range: tuple[float, float] | None = _factors()
+    saturation_range: tuple[float, float] | None = _factors()
+    hue_range: float = _option(0.0, "colour", 180, is_scaled=True)
+    channel_shift_range: float = _option(0.0, "colour", 255, is_scaled=True)
+    erasing_probability: float = _option(0.0, "erasing", 1)
+    erasing_area: tuple[float, float] = _option(
+        (0.02, 0.33), "erasing", 1, is_pair=True, is_switch=False
+    )
+    erasing_value: float = _option(127.5, "erasing", 255, is_switch=False)
+    mixup_alpha: float = _option(0.0, "mixing")
+    cutmix_alpha: float = _option(0.0, "mixing")
     strength: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, highest in _HIGHEST.items():
-            value = getattr(self, name)
-            if not 0 <= value <= highest:
-                raise ValueError(f"{name} must lie in 0..{highest}, got {value}")
-        if self.fill_mode not in FILL_MODES:
-            raise ValueError(f"fill_mode must be one of {FILL_MODES}, got {self.fill_mode!r}")
-        for name in _FACTORS:
-            if getattr(self, name) is not None:
-                _check_pair(name, getattr(self, name), float("inf"))
-        _check_pair("erasing_area", self.erasing_area, 1)
-        for name in ("mixup_alpha", "cutmix_alpha"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for class_name, factor in self.strength.items():
-            self._check_strength(class_name, factor)
+        for name, rule in RULES.items():
+            if getattr(self, name) != _DEFAULTS[name]:
+                rule.check(name, getattr(self, name))
+        checks.one_of("fill_mode", self.fill_mode, FILL_MODES)
+        for class_name, strength in self.strength.items():
+            checks.between(f"strength of class {class_name!r}", strength, 0, math.inf, "[)")
+            for name, rule in RULES.items():
+                if rule.is_scaled:
+                    rule.check_scaled(name, getattr(self, name), class_name, strength)
 
-    def _check_strength(self, class_name: str, factor: float) -> None:
-        if not 0 <= factor < float("inf"):
-            raise ValueError(f"strength of class {class_name!r} must be 0 or more, got {factor}")
-        for name in (*_WARPS, *_SHIFTS):
-            value, highest = getattr(self, name) * factor, _HIGHEST[name]
-            if value > highest:
-                raise ValueError(
-                    f"strength {factor} of class {class_name!r} must keep {name} in 0..{highest},"
-                    f" got {value}"
-                )
-        for name in _FACTORS:
-            low = 1 + ((getattr(self, name) or (1, 1))[0] - 1) * factor
-            if low < 0:
-                raise ValueError(
-                    f"strength {factor} of class {class_name!r} must keep the lowest factor of"
-                    f" {name} at 0 or more, got {low}"
-                )
+    def switched_on(self, kind: str) -> list[str]:
+        """Returns the options that turn an augmentation on, of those that were given."""
+        return [name for name in switches(kind) if getattr(self, name) != _DEFAULTS[name]]
+
+    def without(self, *kinds: str) -> "AugmentOptions":
+        """Returns the options with some augmentations off."""
+        off: dict[str, Any] = {name: _DEFAULTS[name] for kind in kinds for name in switches(kind)}
+        return dataclasses.replace(self, **off)
 
     @property
     def warps(self) -> bool:
         """Whether pixels move."""
-        flips = self.horizontal_flip or self.vertical_flip
-        return flips or any(getattr(self, name) for name in _WARPS)
+        return bool(self.switched_on("warp"))
 
     @property
     def colours(self) -> bool:
         """Whether colours change."""
-        factors = any(getattr(self, name) is not None for name in _FACTORS)
-        return factors or any(getattr(self, name) for name in _SHIFTS)
+        return bool(self.switched_on("colour"))
 
     @property
     def erases(self) -> bool:
         """Whether boxes are erased."""
-        return self.erasing_probability > 0
+        return bool(self.switched_on("erasing"))
 
     @property
     def mixes(self) -> bool:
         """Whether images are mixed with each other, and their labels too."""
-        return self.mixup_alpha > 0 or self.cutmix_alpha > 0
+        return bool(self.switched_on("mixing"))
 
     @property
     def off(self) -> bool:
         """Whether every image stays as it is."""
-        return not (self.warps or self.colours or self.erases or self.mixes)
+        return not any(self.switched_on(rule.kind) for rule in RULES.values())
 
     def strengths(self, class_names: Sequence[str]) -> list[float]:
         """Returns the strength of each class, in label order.
@@ -150,70 +174,11 @@ class AugmentOptions:
         return [float(self.strength.get(name, 1.0)) for name in class_names]
 
 
-def _check_pair(name: str, pair: tuple[float, float], highest: float) -> None:
-    rule = "0 <= low <= high" + (f" <= {highest}" if highest < float("inf") else "")
-    if len(pair) != 2 or not 0 <= pair[0] <= pair[1] <= highest or pair[1] == float("inf"):
-        raise ValueError(f"{name} must be {rule}, got {pair}")
+_FIELDS = [field for field in dataclasses.fields(AugmentOptions) if "rule" in field.metadata]
+RULES: dict[str, Rule] = {field.name: field.metadata["rule"] for field in _FIELDS}
+_DEFAULTS = {field.name: field.default for field in _FIELDS}
 
 
-# Named after their use; the reasons stand beside them. The values of `basic`, `illustration` and
-# `vehicle` are those of three student studies.
-PRESETS = {
-    "none": AugmentOptions(),
-    # Drawn letters O and X: a mirror image is the same letter, and they stand a little off the
-    # middle.
-    "basic": AugmentOptions(
-        width_shift_range=0.1,
-        height_shift_range=0.1,
-        horizontal_flip=True,
-    ),
-    # Drawings on white: they may stand anywhere, a little turned, larger or smaller, but not upside
-    # down. The margins are white, so the nearest pixel goes on with them.
-    "illustration": AugmentOptions(
-        rotation_range=30,
-        width_shift_range=0.3,
-        height_shift_range=0.3,
-        zoom_range=0.2,
-        horizontal_flip=True,
-        fill_mode="nearest",
-    ),
-    # Photographs of cars, whole or damaged. The shear of the study is kept as it was given: Keras
-    # takes degrees, so 0.3 is next to nothing (a third of a pixel at the edge of 128).
-    "vehicle": AugmentOptions(
-        rotation_range=30,
-        shear_range=0.3,
-        horizontal_flip=True,
-        fill_mode="nearest",
-    ),
-    # What not to do: in the study of cars, extreme transforms scored below none at all (0.84
-    # against 0.85), because the damage leaves the frame. How far the study went is not known; these
-    # values are ours. In half of the images less than 40 % of the original is left to see.
-    "extreme": AugmentOptions(
-        rotation_range=90,
-        width_shift_range=0.5,
-        height_shift_range=0.5,
-        shear_range=45,
-        zoom_range=0.8,
-        horizontal_flip=True,
-        vertical_flip=True,
-    ),
-    # Letters and signs: drawn small or large and anywhere, but a mirror image, or one turned far,
-    # may be another letter.
-    "glyph": AugmentOptions(
-        rotation_range=15,
-        width_shift_range=0.2,
-        height_shift_range=0.2,
-        shear_range=10,
-        zoom_range=0.4,
-    ),
-    # Photographs of things that may as well be seen from the other side.
-    "photo": AugmentOptions(
-        rotation_range=25,
-        width_shift_range=0.15,
-        height_shift_range=0.15,
-        shear_range=15,
-        zoom_range=0.3,
-        horizontal_flip=True,
-        brightness_range=(0.6, 1.4),
-    ),
-}
+def switches(kind: str) -> list[str]:
+    """Returns the options any of which turns an augmentation on."""
+    return [name for name, rule in RULES.items() if rule.kind == kind and rule.is_switch]

@@ -1,5 +1,7 @@
 """The ranges of pixel values that a model can be given, by name."""
 
+from records.common import checks
+
 RANGES = {"0..1": (0.0, 1.0), "-1..1": (-1.0, 1.0), "0..255": (0.0, 255.0)}
 
 
@@ -9,7 +11,6 @@ def scale_of(name: str) -> tuple[float, float]:
     Raises:
         ValueError: if there is no range of that name.
     """
-    if name not in RANGES:
-        raise ValueError(f"input range must be one of {', '.join(RANGES)}, got {name!r}")
+    checks.one_of("input range", name, RANGES)
     low, high = RANGES[name]
     return (high - low) / 255, low

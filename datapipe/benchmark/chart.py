@@ -7,7 +7,7 @@ from typing import Any
 
 from datapipe.benchmark.scaling import Point
 from datapipe.benchmark.systems import OURS
-from datapipe.profile.turns import UNITS, Row
+from datapipe.profile.timing import UNITS, Row
 
 _OUR_COLOUR, _GREY, _INK, _FAINT = "#0b6e99", "#c3c8ce", "#22272e", "#6b7480"
 
@@ -22,7 +22,6 @@ def bars(rows: Sequence[Row], about: Mapping[str, str], title: str) -> bytes:
     Args:
         rows: of all tasks, at least one.
         about: for each task what it is.
-        title: above all panels.
     """
     columns = _columns(rows)
     width, height = len(columns) * _PANEL + _MARGIN, max(map(_height, columns)) + _TITLE
@@ -89,7 +88,6 @@ def curves(rows: Sequence[tuple[Point, Row]], title: str) -> bytes:
 
     Args:
         rows: of all tasks and points, at least one.
-        title: above all panels.
     """
     tasks = list(dict.fromkeys(row.task for _, row in rows))
     height = 3.3 * len(tasks) + _TITLE

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from datapipe.benchmark import systems
-from datapipe.profile import turns
+from datapipe.profile.timing import Row, Timing, rows
 from records.format.record_set import RecordSet
 from records.image import decode
 
@@ -55,7 +55,7 @@ POINTS = (*_BY_ROWS, *_BY_SIZE)
 class Curves:
     """What was measured at each point, and which points the memory did not suffice for."""
 
-    rows: Sequence[tuple[Point, turns.Row]]
+    rows: Sequence[tuple[Point, Row]]
     left_out: Sequence[Point]
 
     def to_json(self) -> dict[str, Any]:
@@ -65,30 +65,27 @@ class Curves:
 
 
 def measured(
-    records: RecordSet, split: str, timing: turns.Timing, points: Iterable[Point] = POINTS
+    records: RecordSet,
+    split: str,
+    timing: Timing,
+    batch_size: int,
+    points: Iterable[Point] = POINTS,
 ) -> Curves:
-    """Returns the curves over real images of a split, resized and repeated in memory.
-
-    Args:
-        records: the set.
-        split: where images are taken from.
-        timing: of each point.
-        points: what is measured, one after the other.
-    """
+    """Returns the curves over real images of a split, resized and repeated in memory."""
     batches = records.pixel_batches(split)
     pixels = np.concatenate(list(itertools.islice(batches, _SOURCES // 256)))
     labels = records.index(split).label[: len(pixels)]
     names = records.manifest.class_names
-    rows, left_out = [], []
+    found, left_out = [], []
     for point in points:
         # Our rows and the array that they are made of lie in memory at the same time.
         if 2 * point.num_bytes > systems.ours_free_memory():
             left_out.append(point)
             continue
-        held = _in_memory(pixels, labels, names, point, timing.batch_size)
-        rows += [(point, row) for row in _rows(held, timing)]
+        held = _in_memory(pixels, labels, names, point, batch_size)
+        found += [(point, row) for row in _rows(held, timing)]
         del held  # before the next point needs as much
-    return Curves(rows, left_out)
+    return Curves(found, left_out)
 
 
 def _in_memory(
@@ -99,14 +96,14 @@ def _in_memory(
     batch_size: int,
 ) -> systems.InMemory:
     label = labels[np.arange(point.num_rows) % len(labels)]
-    rows = systems.ours_of_arrays(_resized(pixels, point), label)
-    return systems.InMemory(rows, systems.plan(label, class_names, "natural", batch_size))
+    held = systems.ours_of_arrays(_resized(pixels, point), label)
+    return systems.InMemory(held, systems.plan(label, class_names, "natural", batch_size))
 
 
-def _rows(memory: systems.InMemory, timing: turns.Timing) -> Iterator[turns.Row]:
+def _rows(memory: systems.InMemory, timing: Timing) -> Iterator[Row]:
     for task, (systems_of, bases) in TASKS.items():
-        rates = turns.rates(systems_of(memory), timing)
-        yield from turns.summary(task, "images_per_second", rates, bases)
+        rates = systems.rates(systems_of(memory), timing, memory.plan.batch_size)
+        yield from rows(task, "images_per_second", rates, bases)
 
 
 def _resized(pixels: np.ndarray, point: Point) -> np.ndarray:

@@ -16,7 +16,8 @@ from datapipe.augment import options, warp
 from datapipe.benchmark import numpy_baselines as arrays
 from datapipe.benchmark import tfdata_baselines as tfdata
 from datapipe.plan import sampling
-from datapipe.profile.turns import System
+from datapipe.profile import timing
+from datapipe.profile.timing import Stage as System
 from datapipe.rows import host, streaming
 from datapipe.rows.base import Rows
 from records.common import targets
@@ -80,12 +81,13 @@ class InMemory:
     def maps(self) -> np.ndarray:
         """How each image of `order` is moved, float32 [steps, batch, 6]."""
         uniforms = randomness.uniforms(self.plan.seed, tf.range(self.order.size, dtype=tf.int64))
-        maps = warp.matrices(FEED, self.pixels.shape[1], uniforms)
+        size = self.pixels.shape[1]
+        maps = warp.matrices(warp.WARP.sample(FEED, uniforms, 1.0, size), size)
         return maps.numpy().reshape(*self.order.shape, 6)
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Inputs:
     """A record set in one encoding, and what the systems need of it, made when first asked for.
 
     Attributes:
@@ -138,9 +140,17 @@ class Stage:
         return self.records.manifest.split(self.split).count
 
 
-def read(stage: Stage) -> list[System]:
+def rates(
+    systems: Sequence[System], how: timing.Timing, batch_size: int
+) -> dict[str, tuple[float, ...]]:
+    """Returns images a second, by system and turn."""
+    of_images = [dataclasses.replace(system, images=batch_size) for system in systems]
+    return {name: found.by_turn for name, found in timing.measured(of_images, how).items()}
+
+
+def read(inputs: Inputs) -> list[System]:
     """Returns ways to get shuffled batches of stored pixels, and nothing beside them."""
-    memory, batch_size = stage.in_memory("natural"), stage.batch_size
+    memory, batch_size = inputs.in_memory("natural"), inputs.batch_size
     most = num_threads()
     copies = [
         System(
@@ -154,8 +164,8 @@ def read(stage: Stage) -> list[System]:
         *copies,
         *read_in_memory(memory),
         System(f"numpy.take, {_threads(most)}", by_threads),
-        System("expert tf.data", _again(lambda: _images(tfdata.expert(stage.shards, None)))),
-        System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(stage.shards, None)))),
+        System("expert tf.data", _again(lambda: _images(tfdata.expert(inputs.shards, None)))),
+        System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(inputs.shards, None)))),
     ]
 
 
@@ -168,46 +178,46 @@ def read_in_memory(memory: InMemory) -> list[System]:
     ]
 
 
-def read_jpeg(stage: Stage) -> list[System]:
+def read_jpeg(inputs: Inputs) -> list[System]:
     """Returns ways to make a first pass over records that hold JPEG, from files to batches.
 
     Each pass builds its dataset; what ours compiles is compiled in the turn that does not count, as
     FIRST_BATCH counts it. cv2 fills the memory of one batch again and again, so ours stands there
     with memory for all rows that is used again, and with new memory.
     """
-    batches, plan = stage.num_batches, stage.plan("natural")
-    memory = host.allocate(stage.records, stage.split)
+    batches, plan = inputs.num_batches, inputs.plan("natural")
+    memory = host.allocate(inputs.records, inputs.split)
 
     def ours(into: np.ndarray | None) -> Iterator[Any]:
-        return iter(_ours_read(_ours_loaded(stage.records, stage.split, into), plan))
+        return iter(_ours_read(_ours_loaded(inputs.records, inputs.split, into), plan))
 
     def by_cv2() -> Iterator[Any]:
-        size = stage.shards.image_size
-        return arrays.decoded_by_cv2(stage.files, size, stage.batch_size, num_threads())
+        size = inputs.shards.image_size
+        return arrays.decoded_by_cv2(inputs.files, size, inputs.batch_size, num_threads())
 
     def by_tf() -> Iterator[Any]:
-        return iter(tfdata.decoded_by_tf_data(stage.shards))
+        return iter(tfdata.decoded_by_tf_data(inputs.shards))
 
     return [
-        System(OURS, functools.partial(ours, memory), batches),
-        System(f"{OURS}, new memory", functools.partial(ours, None), batches),
-        *_where("cv2", System("cv2.imdecode", by_cv2, batches)),
-        System("tf.data decode_jpeg", by_tf, batches),
+        System(OURS, functools.partial(ours, memory), pass_batches=batches),
+        System(f"{OURS}, new memory", functools.partial(ours, None), pass_batches=batches),
+        *_where("cv2", System("cv2.imdecode", by_cv2, pass_batches=batches)),
+        System("tf.data decode_jpeg", by_tf, pass_batches=batches),
     ]
 
 
-def train_feed(stage: Stage) -> list[System]:
+def train_feed(inputs: Inputs) -> list[System]:
     """Returns ways to get moved pictures as float32 in 0..1."""
-    memory = stage.in_memory("natural")
+    memory = inputs.in_memory("natural")
 
     def generator() -> Iterator[Any]:
         pixels = memory.pixels[:_GENERATOR_ROWS]
-        return tfdata.image_data_generator(pixels, FEED, stage.batch_size, num_threads())
+        return tfdata.image_data_generator(pixels, FEED, inputs.batch_size, num_threads())
 
     return [
         *feed_in_memory(memory),
-        System("expert tf.data", _again(lambda: tfdata.expert(stage.shards, FEED))),
-        System("tutorial tf.data", _again(lambda: tfdata.tutorial(stage.shards, FEED))),
+        System("expert tf.data", _again(lambda: tfdata.expert(inputs.shards, FEED))),
+        System("tutorial tf.data", _again(lambda: tfdata.tutorial(inputs.shards, FEED))),
         *_where("scipy", System("Keras ImageDataGenerator", generator)),
     ]
 
@@ -224,49 +234,49 @@ def feed_in_memory(memory: InMemory) -> list[System]:
     ]
 
 
-def balanced(stage: Stage) -> list[System]:
+def balanced(inputs: Inputs) -> list[System]:
     """Returns ways to do the same with equal draws of each class."""
-    labels = np.unique(stage.labels).tolist()
-    tutorial = functools.partial(tfdata.tutorial_balanced, stage.shards, FEED, labels)
+    labels = np.unique(inputs.labels).tolist()
+    tutorial = functools.partial(tfdata.tutorial_balanced, inputs.shards, FEED, labels)
     return [
-        *feed_in_memory(stage.in_memory("balanced")),
+        *feed_in_memory(inputs.in_memory("balanced")),
         System("tutorial tf.data", _again(tutorial)),
     ]
 
 
-def stream(stage: Stage) -> list[System]:
+def stream(inputs: Inputs) -> list[System]:
     """Returns ways to get shuffled batches of stored pixels without loading them first."""
-    rows = _ours_streamed(stage.records, stage.split)
+    rows = _ours_streamed(inputs.records, inputs.split)
     window = len(rows) // rows.windows_per_epoch
 
     def as_mixed() -> tf.data.Dataset:
-        return _images(tfdata.expert(stage.shards, None, buffer=window))
+        return _images(tfdata.expert(inputs.shards, None, buffer=window))
 
     return [
-        System(OURS, _again(lambda: _ours_read(rows, stage.plan("natural")))),
-        System("expert tf.data", _again(lambda: _images(tfdata.expert(stage.shards, None)))),
+        System(OURS, _again(lambda: _ours_read(rows, inputs.plan("natural")))),
+        System("expert tf.data", _again(lambda: _images(tfdata.expert(inputs.shards, None)))),
         System("expert tf.data, same mixing", _again(as_mixed)),
-        System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(stage.shards, None)))),
+        System("tutorial tf.data", _again(lambda: _images(tfdata.tutorial(inputs.shards, None)))),
     ]
 
 
-def from_nothing(stage: Stage) -> list[System]:
+def from_nothing(inputs: Inputs) -> list[System]:
     """Returns ways to begin TRAIN_FEED in a process that has loaded nothing.
 
     Nothing is loaded to make this list either.
     """
 
     def loaded() -> tf.data.Dataset:
-        return _ours_feed(stage.rows, stage.plan("natural"))
+        return _ours_feed(inputs.rows, inputs.plan("natural"))
 
     def streamed() -> tf.data.Dataset:
-        return _ours_feed(_ours_streamed(stage.records, stage.split), stage.plan("natural"))
+        return _ours_feed(_ours_streamed(inputs.records, inputs.split), inputs.plan("natural"))
 
     return [
         System(OURS, _again(loaded)),
         System(f"{OURS}, streamed", _again(streamed)),
-        System("expert tf.data", _again(lambda: tfdata.expert(stage.shards, FEED))),
-        System("tutorial tf.data", _again(lambda: tfdata.tutorial(stage.shards, FEED))),
+        System("expert tf.data", _again(lambda: tfdata.expert(inputs.shards, FEED))),
+        System("tutorial tf.data", _again(lambda: tfdata.tutorial(inputs.shards, FEED))),
     ]
 
 
@@ -283,7 +293,7 @@ class Task:
 
     about: str
     encoding: str
-    systems: Callable[[Stage], list[System]]
+    systems: Callable[[Inputs], list[System]]
     bases: tuple[str, ...]
 
 

@@ -33,7 +33,6 @@ def tutorial(shards: Shards, options: AugmentOptions | None) -> tf.data.Dataset:
     """Returns the pipeline of the TensorFlow guides: parse and change one image at a time.
 
     Args:
-        shards: what is read.
         options: how images are moved; None leaves the stored pixels as they are.
     """
     ds = _parsed_one_by_one(shards).shuffle(_BUFFER).repeat()
@@ -46,8 +45,6 @@ def tutorial_balanced(
     """Returns `tutorial` with equal draws of each class: a dataset a class, and one that samples.
 
     Args:
-        shards: what is read.
-        options: how images are moved.
         labels: the classes that have rows; one without would be looked for without end.
     """
 
@@ -68,7 +65,6 @@ def expert(
     after that each op once for a batch.
 
     Args:
-        shards: what is read.
         options: how images are moved; None leaves the stored pixels as they are.
         buffer: examples that are shuffled among each other.
     """
@@ -135,8 +131,9 @@ def _changed_and_batched(
 
 def _moved(images: tf.Tensor, options: AugmentOptions) -> tf.Tensor:
     """Returns uint8 [n, size, size, 3] moved at random, float32 in 0..1."""
-    uniforms = tf.random.uniform([images.shape[0], 8])
-    return warped_by_tf(images, warp.matrices(options, images.shape[1], uniforms))
+    size = images.shape[1]
+    moves = warp.WARP.sample(options, tf.random.uniform([images.shape[0], 8]), 1.0, size)
+    return warped_by_tf(images, warp.matrices(moves, size))
 
 
 def warped_by_tf(images: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
@@ -174,7 +171,6 @@ def image_data_generator(
     Args:
         pixels: [rows, size, size, 3]; held once more as float32, the only dtype it can scale.
         options: rotation, shifts, zoom and horizontal flip; others are not handed on.
-        batch_size: images in a batch.
         num_threads: that make batches.
     """
     generator = keras.preprocessing.image.ImageDataGenerator(

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from datapipe.plan.sampling import SamplingPlan
+from records.common import checks
 
 # A weight that somebody wrote with two digits may be off by so much and mean balance.
 _MARGIN = 1.05
@@ -33,8 +34,7 @@ def effective(plan: SamplingPlan, beta: float) -> np.ndarray:
     Raises:
         ValueError: if beta does not lie in [0, 1).
     """
-    if not 0 <= beta < 1:
-        raise ValueError(f"beta must lie in [0, 1), got {beta}")
+    checks.between("beta", beta, 0, 1, "[)")
     return _scaled(plan, (1 - beta) / (1 - beta ** np.maximum(plan.draws, 1)))
 
 
@@ -50,8 +50,7 @@ def explicit(plan: SamplingPlan, weights: Mapping[str, float]) -> np.ndarray:
             raise ValueError(
                 f"weights name {name!r}; the classes are {', '.join(plan.class_names)}"
             )
-        if not 0 <= weight < float("inf"):
-            raise ValueError(f"weight of {name!r} must be 0 or more and finite, got {weight}")
+        checks.between(f"weight of {name!r}", weight, 0, float("inf"), "[)")
         if weight and not plan.draws[plan.class_names.index(name)]:
             raise ValueError(f"weights name {name!r}: {weight}, a class that is never drawn")
     values = np.array([weights.get(name, 1.0) for name in plan.class_names])
@@ -80,15 +79,14 @@ def double_correction(plan: SamplingPlan, weights: np.ndarray) -> str:
 
     - the draws moved its share away from its share of the rows, by more than one draw of an epoch,
       which whole numbers and whole batches explain;
-    - the weights move its share of the loss on, by more than 5 %, and past balance, which is the
-      same share for every class that is drawn, by more than 5 %.
+    - the weights move its share of the loss further, by more than 5 %, and past balance, which is
+      the same share for every class that is drawn, by more than 5 %.
 
     So a weight that only finishes what the draws began is no fault, nor is one that turns back, nor
     any weight where the draws follow the rows. The message names the class farthest past balance
     and the rarest class.
 
     Args:
-        plan: the draws.
         weights: [classes], of any scale.
     """
     rows = plan.counts / plan.counts.sum()

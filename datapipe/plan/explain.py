@@ -15,20 +15,19 @@ _LISTED = 20  # names in a line before the rest is only counted
 class ClassUse:
     """How the plan draws the rows of one class.
 
-    The fewest and most times are those of any epoch, not of the first alone: an epoch begins in the
-    deal that the one before broke off, so 12 draws from 10 rows may draw a row 0, 1 or 2 times.
+    The fewest and most times are those of any epoch, not of the first alone: an epoch begins within
+    the pass that the one before broke off, so 12 draws from 10 rows may draw a row 0, 1 or 2 times.
 
     Attributes:
         name: of the class.
         rows: of the class.
         draws: in an epoch.
         row_draws: the fewest and most times that an epoch can draw one row.
-        epochs: within so many every row is drawn; with strata perhaps sooner, as the deal falls.
-            None for never.
-        units: strata that hold rows of the class; 1 without strata.
-        unit_rows: rows of the smallest and of the largest unit.
-        unit_draws: the fewest and most times that an epoch can draw from one unit.
-        unit_epochs: within so many every unit is drawn from. None for never.
+        epochs: within so many every row is drawn; with strata by chance sooner. None for never.
+        strata: that hold rows of the class; 1 without strata.
+        stratum_rows: rows of the smallest and of the largest stratum.
+        stratum_draws: the fewest and most times that an epoch can draw from one stratum.
+        stratum_epochs: within so many every stratum is drawn from. None for never.
     """
 
     name: str
@@ -36,60 +35,60 @@ class ClassUse:
     draws: int
     row_draws: tuple[int, int]
     epochs: int | None
-    units: int
-    unit_rows: tuple[int, int]
-    unit_draws: tuple[int, int]
-    unit_epochs: int | None
+    strata: int
+    stratum_rows: tuple[int, int]
+    stratum_draws: tuple[int, int]
+    stratum_epochs: int | None
 
 
 def class_uses(plan: SamplingPlan) -> list[ClassUse]:
     """Returns how each class is drawn, in label order."""
-    unit_rows = np.split(plan.unit_counts, plan.units.cumsum()[:-1])
-    columns = zip(plan.class_names, plan.draws.tolist(), unit_rows, strict=True)
+    stratum_rows = np.split(plan.stratum_counts, plan.strata.cumsum()[:-1])
+    columns = zip(plan.class_names, plan.draws.tolist(), stratum_rows, strict=True)
     return [_class_use(name, draws, rows[rows > 0]) for name, draws, rows in columns]
 
 
-def _class_use(name: str, draws: int, unit_rows: np.ndarray) -> ClassUse:
-    # A unit is drawn from once in as many draws of the class as there are units, so the deal of a
-    # row goes over units times rows of its unit.
-    units, most = len(unit_rows), int(unit_rows.max(initial=0))
+def _class_use(name: str, draws: int, stratum_rows: np.ndarray) -> ClassUse:
+    # A stratum is drawn from once in as many draws of the class as there are strata, so a pass over
+    # its rows takes strata times rows draws of the class.
+    strata, most = len(stratum_rows), int(stratum_rows.max(initial=0))
     return ClassUse(
         name=name,
-        rows=int(unit_rows.sum()),
+        rows=int(stratum_rows.sum()),
         draws=draws,
-        row_draws=_times(draws, units * unit_rows),
-        epochs=_epochs(draws, units * most),
-        units=units,
-        unit_rows=(int(unit_rows.min(initial=most)), most),
-        unit_draws=_times(draws, np.array([units])),
-        unit_epochs=_epochs(draws, units),
+        row_draws=_times(draws, strata * stratum_rows),
+        epochs=_epochs(draws, strata * most),
+        strata=strata,
+        stratum_rows=(int(stratum_rows.min(initial=most)), most),
+        stratum_draws=_times(draws, np.array([strata])),
+        stratum_epochs=_epochs(draws, strata),
     )
 
 
-def _times(draws: int, deals: np.ndarray) -> tuple[int, int]:
-    """Returns the fewest and most times an epoch can draw what is drawn once in each deal.
+def _times(draws: int, lengths: np.ndarray) -> tuple[int, int]:
+    """Returns the fewest and most times an epoch can draw what is drawn once in each pass.
 
-    An epoch of q = full * n + rest draws begins at some multiple of s = gcd(q, n) in a deal of n.
-    It holds `full` whole deals unless more than `rest` is left of the one it begins in: then it
-    holds one less, and what stands in neither of the two broken deals is drawn that often. What
-    stands in both is drawn twice more; two broken deals beside `full` whole ones need rest > s.
+    An epoch of q = full * n + rest draws begins at some multiple of s = gcd(q, n) in a pass of n.
+    It holds `full` whole passes unless more than `rest` is left of the one it begins in: then it
+    holds one less, and what stands in neither of the two broken passes is drawn that often. What
+    stands in both is drawn twice more; two broken passes beside `full` whole ones need rest > s.
 
     Args:
         draws: q, of the class in an epoch.
-        deals: int64 [sizes], the n of several deals of the class.
+        lengths: int64 [k], the n of several kinds of passes over the class.
     """
     if draws == 0:
         return 0, 0
-    full, rest = np.divmod(draws, deals)
-    step = np.gcd(draws, deals)
-    one_less = (rest > 0) & (deals - step > rest)
+    full, rest = np.divmod(draws, lengths)
+    step = np.gcd(draws, lengths)
+    one_less = (rest > 0) & (lengths - step > rest)
     fewest = np.maximum(full - one_less, 0)
     most = full + (rest > 0) + (rest > step)
     return int(fewest.min()), int(most.max())
 
 
-def _epochs(draws: int, deal: int) -> int | None:
-    return -(-deal // draws) if draws else None
+def _epochs(draws: int, length: int) -> int | None:
+    return -(-length // draws) if draws else None
 
 
 def explain(plan: SamplingPlan) -> str:
@@ -97,7 +96,7 @@ def explain(plan: SamplingPlan) -> str:
     uses = class_uses(plan)
     parts = [_class_table(uses)]
     if plan.has_strata:
-        parts.append(_unit_table(uses))
+        parts.append(_strata_table(uses))
     return "\n\n".join([*parts, "\n".join(_remarks(plan, uses))])
 
 
@@ -119,13 +118,15 @@ def _class_table(uses: Sequence[ClassUse]) -> str:
     return cli.table([*lines, ("total", rows, "100.0%", draws, "100.0%", mean, "", "")])
 
 
-def _unit_table(uses: Sequence[ClassUse]) -> str:
+def _strata_table(uses: Sequence[ClassUse]) -> str:
     lines: list[Sequence[object]] = [
         ("class", "strata", "rows of one", "draws of one in an epoch", "all drawn within")
     ]
     for use in uses:
-        drawn = (_span(use.unit_draws), _in_epochs(use.unit_epochs)) if use.rows else ("-", "-")
-        lines.append((use.name, use.units, _span(use.unit_rows), *drawn))
+        drawn = (
+            (_span(use.stratum_draws), _in_epochs(use.stratum_epochs)) if use.rows else ("-", "-")
+        )
+        lines.append((use.name, use.strata, _span(use.stratum_rows), *drawn))
     return cli.table(lines)
 
 

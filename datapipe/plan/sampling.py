@@ -2,26 +2,26 @@
 
 A *target* turns the class counts n_c of a split into whole draws per epoch q_c. The stream is a
 sequence of epochs of E = sum(q_c) positions. Position p lies in epoch e = p div E; a permutation of
-the epoch's slots, keyed by (seed, e), says which draw of which class stands there. The k-th draw of
-class c in epoch e is that class's draw g = e * q_c + k since the beginning, and the rows of a class
-are dealt in cycles: draw g is place g mod n_c of a permutation keyed by (seed, c, g div n_c).
+the epoch's positions, keyed by (seed, e), says which draw of which class stands there. The k-th
+draw of class c in epoch e is that class's draw g = e * q_c + k since the beginning. The rows of a
+class are drawn in passes over all of them: draw g is index g mod n_c of a permutation keyed by
+(seed, c, g div n_c).
 
-So every epoch holds exactly q_c draws of each class, at every epoch's end no two rows of a class
-have been drawn numbers of times that differ by more than one, and nothing has to be stored: a batch
-follows from (seed, step) alone.
+So every epoch holds exactly q_c draws of each class, at the end of every epoch usage counts within
+a class differ by at most one, and nothing has to be stored: a batch follows from (seed, step).
 
-Two things can be asked for on top. *Strata* (domains, groups) split a class into units, and the
-draws of a class are dealt in cycles over its m_c units first: draw g goes to place g mod m_c of a
-permutation keyed by (seed, c, g div m_c) and is draw g div m_c of that unit u, whose n_u rows are
-dealt as those of a class are otherwise. So at every epoch's end no two units of a class differ by
-more than one draw, and no two rows of a unit.
+Two things can be asked for on top. *Strata* (domains, groups) divide a class, and its draws go over
+its m_c strata in passes first: draw g goes to index g mod m_c of a permutation keyed by
+(seed, c, g div m_c) and is draw g div m_c of that stratum s, whose n_s rows are drawn in passes as
+those of a class are otherwise. So at the end of every epoch usage counts differ by at most one
+between the strata of a class, and between the rows of a stratum.
 
 *Stratified batches* hold each class's quota to within one. An epoch is then a whole number b of
-batches of B. A permutation of its batches keyed by (seed, e) gives each batch a number t, one of
-the places of a batch keyed by (seed, step) gives each place a number k, and draw k * b + t of the
-epoch, counted class by class, stands there. The draws of class c are q_c neighbouring numbers and a
-batch holds those of one remainder modulo b. Of q_c neighbouring numbers floor or ceil of q_c / b
-have that remainder, which is the quota q_c * B / E.
+batches of B. A permutation of the batches of an epoch, keyed by (seed, e), gives each batch an
+index t; a permutation of the positions of a batch, keyed by (seed, step), gives each position an
+index k; and draw k * b + t of the epoch, counted class by class, stands there. The draws of class c
+are q_c neighbouring numbers and a batch holds those of one remainder modulo b. Of q_c neighbouring
+numbers floor or ceil of q_c / b have that remainder, which is the quota q_c * B / E.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from datapipe import randomness
 from records.common import apportionment, targets
 from records.common.backend import tf
 
-_LONGEST = 1 << 31  # positions in an epoch, and rows
+_MAX_LENGTH = 1 << 31  # positions in an epoch, and rows
 
 
 def _whole_batches(draws: np.ndarray, batch_size: int) -> np.ndarray:
@@ -63,9 +63,8 @@ class SamplingPlan:
         batch_size: the global batch; it does not depend on the number of replicas.
         class_names: in label order.
         target: the distribution that was asked for.
-        units: int64 [classes], the units that the draws of a class are dealt over: its strata.
-            Without strata each class is one unit.
-        unit_counts: int64 [sum of units], rows of each unit, in the order of `by_class`.
+        strata: int64 [classes], how many strata the draws of a class are shared by; 1 without.
+        stratum_counts: int64 [sum of strata], rows of each stratum, in the order of `by_class`.
         stratified_batches: whether each batch holds every class's quota to within one row.
     """
 
@@ -76,8 +75,8 @@ class SamplingPlan:
     batch_size: int
     class_names: tuple[str, ...]
     target: targets.Target
-    units: np.ndarray
-    unit_counts: np.ndarray
+    strata: np.ndarray
+    stratum_counts: np.ndarray
     stratified_batches: bool = False
 
     @property
@@ -100,8 +99,8 @@ class SamplingPlan:
 
     @property
     def has_strata(self) -> bool:
-        """Whether a class is dealt over more than one unit."""
-        return bool((self.units > 1).any())
+        """Whether a class has more than one stratum."""
+        return bool((self.strata > 1).any())
 
     def identity(self) -> dict[str, str | int]:
         """Returns what two plans must agree on to give one stream, in words for a message.
@@ -109,30 +108,31 @@ class SamplingPlan:
         Counts stand beside the digests (the first 128 bits of SHA-256), so that a difference can be
         told; strata and rows are digested by row, so neither changes with the other.
         """
-        label, unit = np.empty((2, len(self.by_class)), np.int64)
+        label, stratum = np.empty((2, len(self.by_class)), np.int64)
         label[self.by_class] = np.repeat(np.arange(len(self.counts)), self.counts)
-        unit[self.by_class] = np.repeat(np.arange(len(self.unit_counts)), self.unit_counts)
-        units = f"{len(self.unit_counts)} units, {_digest(unit)}"
+        stratum[self.by_class] = np.repeat(np.arange(len(self.stratum_counts)), self.stratum_counts)
+        # Checkpoints hold these texts, and the seeds of strata their words: neither can change.
+        strata = f"{len(self.stratum_counts)} units, {_digest(stratum)}"
         return {
             "seed": self.seed,
             "batch_size": self.batch_size,
             "draws": f"{self.epoch_length} an epoch, {_digest(self.draws)}",
             "rows": f"{len(label)} of {len(self.counts)} classes, {_digest(label)}",
-            "strata": units if self.has_strata else "none",
+            "strata": strata if self.has_strata else "none",
             "stratified_batches": "yes" if self.stratified_batches else "no",
         }
 
     def rows_at(self, positions: tf.Tensor) -> tf.Tensor:
         """Returns the row at each position; int64 [n] to int64 [n], in or outside a tf.function."""
         label, draw = self._class_draws(positions)
-        unit, seed = label, randomness.derive_seed(self.seed, "rows of a class")
+        stratum, seed = label, randomness.derive_seed(self.seed, "rows of a class")
         if self.has_strata:
-            unit, draw = self._unit_draws(label, draw)
+            stratum, draw = self._stratum_draws(label, draw)
             seed = randomness.derive_seed(self.seed, "rows of a unit")
         by_class, sizes, starts = self._tables
-        size = tf.gather(sizes, unit)
-        place = randomness.permute(draw % size, seed, unit, draw // size, size)
-        return tf.gather(by_class, tf.gather(starts, unit) + place)
+        size = tf.gather(sizes, stratum)
+        index = randomness.permute(draw % size, seed, stratum, draw // size, size)
+        return tf.gather(by_class, tf.gather(starts, stratum) + index)
 
     @functools.cached_property
     def compiled_rows_at(self) -> tf.types.experimental.PolymorphicFunction:
@@ -141,40 +141,40 @@ class SamplingPlan:
 
     @functools.cached_property
     def _tables(self) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """`by_class`, rows of each unit and where they begin: inputs of a graph, not part of it."""
+        """`by_class`, rows of each stratum, where they begin: inputs of a graph, not part of it."""
         with tf.init_scope(), tf.device("CPU:0"):
-            starts = self.unit_counts.cumsum() - self.unit_counts
-            return tuple(map(tf.convert_to_tensor, (self.by_class, self.unit_counts, starts)))
+            starts = self.stratum_counts.cumsum() - self.stratum_counts
+            return tuple(map(tf.convert_to_tensor, (self.by_class, self.stratum_counts, starts)))
 
     def _class_draws(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the class at each position and which of its draws since the beginning it is."""
-        epoch, slot = positions // self.epoch_length, positions % self.epoch_length
-        number = self._draw_of_epoch(epoch, slot)
+        epoch, index = positions // self.epoch_length, positions % self.epoch_length
+        number = self._draw_of_epoch(epoch, index)
         ends = tf.constant(self.draws.cumsum())
         label = tf.searchsorted(ends, number, side="right", out_type=tf.int64)
         draw_in_epoch = number - tf.gather(_starts(self.draws), label)
         return label, epoch * tf.gather(tf.constant(self.draws), label) + draw_in_epoch
 
-    def _draw_of_epoch(self, epoch: tf.Tensor, slot: tf.Tensor) -> tf.Tensor:
-        """Returns which of the epoch's draws, counted class by class, stands at each slot."""
-        zeros = tf.zeros_like(slot)
+    def _draw_of_epoch(self, epoch: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        """Returns which of the epoch's draws, counted class by class, stands at each index."""
+        zeros = tf.zeros_like(index)
         if not self.stratified_batches:
             seed = randomness.derive_seed(self.seed, "slots")
-            return randomness.permute(slot, seed, epoch, zeros, zeros + self.epoch_length)
+            return randomness.permute(index, seed, epoch, zeros, zeros + self.epoch_length)
         batches = self.epoch_length // self.batch_size
-        batch, place = slot // self.batch_size, slot % self.batch_size
+        batch, within = index // self.batch_size, index % self.batch_size
         seed = randomness.derive_seed(self.seed, "batches of an epoch")
-        turn = randomness.permute(batch, seed, epoch, zeros, zeros + batches)
+        batch_index = randomness.permute(batch, seed, epoch, zeros, zeros + batches)
         seed = randomness.derive_seed(self.seed, "places of a batch")
-        place = randomness.permute(place, seed, epoch, batch, zeros + self.batch_size)
-        return place * batches + turn
+        within = randomness.permute(within, seed, epoch, batch, zeros + self.batch_size)
+        return within * batches + batch_index
 
-    def _unit_draws(self, label: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the unit that each draw of a class goes to and which of its draws it is."""
-        units = tf.gather(tf.constant(self.units), label)
-        cycle, seed = draw // units, randomness.derive_seed(self.seed, "units of a class")
-        turn = randomness.permute(draw % units, seed, label, cycle, units)
-        return tf.gather(_starts(self.units), label) + turn, cycle
+    def _stratum_draws(self, label: tf.Tensor, draw: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the stratum that each draw of a class goes to and which of its draws it is."""
+        count = tf.gather(tf.constant(self.strata), label)
+        number, seed = draw // count, randomness.derive_seed(self.seed, "units of a class")
+        index = randomness.permute(draw % count, seed, label, number, count)
+        return tf.gather(_starts(self.strata), label) + index, number
 
 
 def _starts(sizes: np.ndarray) -> tf.Tensor:
@@ -199,9 +199,6 @@ def plan(
 
     Args:
         labels: int [rows], the class of each row.
-        class_names: in label order.
-        target: the wanted class distribution.
-        seed: one seed gives one stream.
         batch_size: rows of a step over all replicas, at least 1.
         strata: int [rows], a number for what each row comes from, such as its domain or group; the
             draws of a class are shared equally by its strata. Those that split no class change
@@ -219,18 +216,18 @@ def plan(
     draws = targets.draws_per_epoch(counts.tolist(), target, class_names)
     if stratified_batches:
         draws = _whole_batches(draws, batch_size)
-    if max(draws.sum(), len(labels)) >= _LONGEST:
+    if max(draws.sum(), len(labels)) >= _MAX_LENGTH:
         raise ValueError(
             f"rows and draws of an epoch must stay below 2^31, got {len(labels):,} and"
             f" {draws.sum():,}"
         )
     by_class = np.argsort(labels, kind="stable").astype(np.int64)
-    units, unit_counts = np.ones_like(counts), counts
+    num_strata, stratum_counts = np.ones_like(counts), counts
     if strata is not None:
         _check_strata(strata, labels)
-        order, split, sizes = _units(labels, strata, len(class_names))
+        order, split, sizes = _strata(labels, strata, len(class_names))
         if split.max() > 1:
-            by_class, units, unit_counts = order, split, sizes
+            by_class, num_strata, stratum_counts = order, split, sizes
     return SamplingPlan(
         draws=draws,
         counts=counts,
@@ -239,8 +236,8 @@ def plan(
         batch_size=int(batch_size),
         class_names=tuple(class_names),
         target=target,
-        units=units,
-        unit_counts=unit_counts,
+        strata=num_strata,
+        stratum_counts=stratum_counts,
         stratified_batches=stratified_batches,
     )
 
@@ -261,13 +258,13 @@ def _check_strata(strata: np.ndarray, labels: np.ndarray) -> None:
         )
 
 
-def _units(
+def _strata(
     labels: np.ndarray, strata: np.ndarray, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns rows by class and stratum, the units of each class and the rows of each unit."""
+    """Returns rows by class and stratum, the strata of each class, the rows of each stratum."""
     order = np.lexsort((strata, labels))
     label, stratum = labels[order], strata[order]
     new = (label[1:] != label[:-1]) | (stratum[1:] != stratum[:-1])
     starts = np.concatenate([[0], 1 + np.flatnonzero(new)])
-    units = np.bincount(label[starts], minlength=num_classes)
-    return order, units, np.diff(starts, append=len(labels))
+    num_strata = np.bincount(label[starts], minlength=num_classes)
+    return order, num_strata, np.diff(starts, append=len(labels))

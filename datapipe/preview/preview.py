@@ -13,15 +13,14 @@ from typing import Any
 import numpy as np
 
 from datapipe import pipeline
-from datapipe.augment import chain, warp
+from datapipe.augment.chain import Chain
 from datapipe.augment.options import AugmentOptions
 from datapipe.plan.sampling import SamplingPlan
-from datapipe.preview import describe
 from records.common.backend import tf
 from records.format.record_set import RecordSet
 
 _CHUNK = 1 << 16  # positions that are looked through at a time
-_MOST_CHUNKS = 64
+_MAX_CHUNKS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,9 +98,6 @@ def draws(opened: RecordSet, split: str, plan: SamplingPlan, positions: np.ndarr
     """Returns the draws that stand at some positions of the stream, each row read from its record.
 
     Args:
-        opened: the record set.
-        split: that the plan is over.
-        plan: of the stream.
         positions: int64 [k, n], those of a line consecutive.
 
     Raises:
@@ -139,10 +135,6 @@ def examples(
     rows, and fewer variants where it does not come back to one in four million positions.
 
     Args:
-        opened: the record set.
-        split: that the plan is over.
-        plan: of the stream.
-        options: how images are changed.
         num_originals: at least 1.
         num_variants: at least 1.
 
@@ -184,8 +176,8 @@ def _originals(plan: SamplingPlan, labels: np.ndarray, count: int) -> list[int]:
 
 def _places(plan: SamplingPlan, rows: list[int], count: int) -> list[np.ndarray]:
     """Returns the first positions at which each row is drawn, at most `count`."""
-    found = [np.empty(0, np.int64) for _ in rows]
-    for chunk in range(_MOST_CHUNKS):
+    found: list[np.ndarray] = [np.empty(0, np.int64) for _ in rows]
+    for chunk in range(_MAX_CHUNKS):
         positions = np.arange(chunk * _CHUNK, (chunk + 1) * _CHUNK)
         drawn = rows_at(plan, positions)
         for number, row in enumerate(rows):
@@ -196,25 +188,21 @@ def _places(plan: SamplingPlan, rows: list[int], count: int) -> list[np.ndarray]
 
 
 def _variants(drawn: Draws, plan: SamplingPlan, options: AugmentOptions) -> list[Variant]:
-    made = []
-    for batch in pipeline.training_dataset(drawn, plan, options):
-        made.append({name: np.asarray(value) for name, value in batch.items()})
+    change = Chain(options, seed=plan.seed, class_names=plan.class_names)
     found = []
-    for batch, position, label in zip(
-        made, drawn.drawn["position"], drawn.drawn["label"], strict=True
-    ):
-        read = describe.values(options, plan, position, label, drawn.image_size)
-        visible = visible_shares(options, plan, position, label, drawn.image_size)
-        for number in range(len(position)):
-            found.append(
-                Variant(
-                    position=int(position[number]),
-                    image=as_bytes(batch["image"][number]),
-                    shares=_shares(batch["label"][number], plan),
-                    changes=describe.words(read, number),
-                    visible=float(visible[number]),
-                )
-            )
+    batches = pipeline.training_dataset(drawn, plan, options)
+    where = zip(drawn.drawn["position"], drawn.drawn["label"], strict=True)
+    for batch, (positions, labels) in zip(batches, where, strict=True):
+        numbers = change.numbers(positions, labels)
+        columns = zip(
+            positions.tolist(),
+            as_bytes(batch["image"].numpy()),
+            (_shares(label, plan) for label in batch["label"].numpy()),
+            change.descriptions(numbers, drawn.image_size),
+            change.visible(numbers, drawn.image_size).tolist(),
+            strict=True,
+        )
+        found += [Variant(*each) for each in columns]
     return found
 
 
@@ -224,27 +212,6 @@ def _shares(label: np.ndarray, plan: SamplingPlan) -> dict[str, float]:
         return {}
     order = np.argsort(-label, kind="stable")
     return {plan.class_names[c]: float(label[c]) for c in order.tolist() if label[c] > 0}
-
-
-def visible_shares(
-    options: AugmentOptions,
-    plan: SamplingPlan,
-    positions: np.ndarray,
-    labels: np.ndarray,
-    size: int,
-) -> np.ndarray:
-    """Returns the share of each picture's pixels that are still in the frame; float32 [n].
-
-    Args:
-        options: how images are changed.
-        plan: of the stream.
-        positions: int64 [n], consecutive.
-        labels: int32 [n].
-        size: height and width of the images, in pixels.
-    """
-    change = chain.Augmentation(options, seed=plan.seed, class_names=plan.class_names)
-    maps = change.maps(change.numbers(positions, labels), size)
-    return np.asarray(warp.visible(maps, size))
 
 
 def as_bytes(images: np.ndarray) -> np.ndarray:

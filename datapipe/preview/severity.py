@@ -1,10 +1,11 @@
-"""How much of the pictures an augmentation destroys, and when that is too much."""
+"""The severity of an augmentation: how much of the pictures it destroys, and what is too much."""
 
 import dataclasses
 
 import numpy as np
 
 from datapipe import pipeline
+from datapipe.augment.chain import Chain
 from datapipe.augment.options import AugmentOptions
 from datapipe.plan.sampling import SamplingPlan
 from datapipe.preview import preview
@@ -12,8 +13,8 @@ from records.format.record_set import RecordSet
 
 # Half of the pictures must show so much. In a study of damaged cars, extreme transforms scored
 # below none at all, because the damage had left the frame; the other presets show 70 % and more.
-LEAST_VISIBLE = 0.6
-MOST_CLIPPED = 0.25  # of the channel values
+MIN_VISIBLE = 0.6
+MAX_CLIPPED = 0.25  # of the channel values
 _POSITIONS = 1024  # of which visible shares are taken
 _PART = 64  # positions at a time
 _COLOUR_PARTS = 4
@@ -35,8 +36,8 @@ class Visible:
 
 
 @dataclasses.dataclass(frozen=True)
-class Damage:
-    """What an augmentation costs.
+class Severity:
+    """What an augmentation destroys.
 
     Attributes:
         visible: one for each strength that classes have.
@@ -64,15 +65,15 @@ class Damage:
         """Returns what is wrong, a line for each fault; nothing where all is well."""
         lines = [
             f"half of the pictures{self._of(seen)} show less than {_percent(seen.median)} of"
-            f" themselves, where {_percent(LEAST_VISIBLE)} are advised: what tells the classes"
+            f" themselves, where {_percent(MIN_VISIBLE)} are advised: what tells the classes"
             " apart may have left the frame; use smaller shifts, zoom and shear"
             for seen in self.visible
-            if seen.median < LEAST_VISIBLE
+            if seen.median < MIN_VISIBLE
         ]
-        if self.clipped > MOST_CLIPPED:
+        if self.clipped > MAX_CLIPPED:
             lines.append(
                 f"colours drive {_percent(self.clipped)} of the values to 0 or 255, where"
-                f" {_percent(MOST_CLIPPED)} are advised at most: what stood there is gone; use"
+                f" {_percent(MAX_CLIPPED)} are advised at most: what stood there is gone; use"
                 " narrower ranges"
             )
         return lines
@@ -81,14 +82,8 @@ class Damage:
         return f" of {_named(seen.classes)}" if len(self.visible) > 1 else ""
 
 
-def measure(opened: RecordSet, split: str, plan: SamplingPlan, options: AugmentOptions) -> Damage:
+def measure(opened: RecordSet, split: str, plan: SamplingPlan, options: AugmentOptions) -> Severity:
     """Returns what the options do to the images at the first positions of the stream.
-
-    Args:
-        opened: the record set.
-        split: that the plan is over.
-        plan: of the stream.
-        options: how images are changed.
 
     Raises:
         ValueError: if the options do not fit the plan.
@@ -96,7 +91,7 @@ def measure(opened: RecordSet, split: str, plan: SamplingPlan, options: AugmentO
     """
     size, strengths = opened.manifest.image_size, options.strengths(plan.class_names)
     classes = {strength: np.flatnonzero(np.equal(strengths, strength)) for strength in strengths}
-    return Damage(
+    return Severity(
         visible=tuple(_visible(plan, options, labels, size) for labels in classes.values()),
         clipped=_clipped(opened, split, plan, options) if options.colours else 0.0,
     )
@@ -105,9 +100,10 @@ def measure(opened: RecordSet, split: str, plan: SamplingPlan, options: AugmentO
 def _visible(plan: SamplingPlan, options: AugmentOptions, labels: np.ndarray, size: int) -> Visible:
     """Returns the shares of some classes, as if every position held one of them."""
     of_class = np.full(_PART, labels[0], np.int32)
+    change = Chain(options, seed=plan.seed, class_names=plan.class_names)
     shares = [
-        preview.visible_shares(options, plan, part, of_class, size)
-        for part in np.arange(_POSITIONS).reshape(-1, _PART)
+        change.visible(change.numbers(positions, of_class), size)
+        for positions in np.arange(_POSITIONS).reshape(-1, _PART)
     ]
     lowest_tenth, median = np.quantile(np.concatenate(shares), (0.1, 0.5))
     names = tuple(plan.class_names[label] for label in labels.tolist())
@@ -121,26 +117,15 @@ def _clipped(opened: RecordSet, split: str, plan: SamplingPlan, options: Augment
     """
     positions = np.arange(_COLOUR_PARTS * _PART).reshape(-1, _PART)
     drawn = preview.draws(opened, split, plan, positions)
-    only = dataclasses.replace(options, erasing_probability=0, mixup_alpha=0, cutmix_alpha=0)
+    only = options.without("erasing", "mixing")
     with_colours, without = (
-        pipeline.training_dataset(drawn, plan, each) for each in (only, _colourless(only))
+        pipeline.training_dataset(drawn, plan, each) for each in (only, only.without("colour"))
     )
     shares = []
     for after, before in zip(with_colours, without, strict=True):
         ended = _at_an_end(after["image"].numpy()) & ~_at_an_end(before["image"].numpy())
         shares.append(ended.mean())
     return float(np.mean(shares))
-
-
-def _colourless(options: AugmentOptions) -> AugmentOptions:
-    return dataclasses.replace(
-        options,
-        brightness_range=None,
-        contrast_range=None,
-        saturation_range=None,
-        hue_range=0,
-        channel_shift_range=0,
-    )
 
 
 def _at_an_end(images: np.ndarray) -> np.ndarray:

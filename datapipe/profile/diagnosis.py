@@ -1,7 +1,7 @@
 """What measured times of a training say: what limits it, and the one change to make. Pure rules.
 
 i, s and t are the seconds of one image: in the input alone, in the training step alone on a batch
-that is ready, and in training itself, where both go on together.
+that is ready, and in training itself, where both run together.
 
 - The factor is s / i. Below 1 training is *input-bound*, else *compute-bound*, and the factor says
   how many times as fast as needed the input is.
@@ -18,6 +18,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from records.common import checks
+
 WORTH = 1.1  # gains below are within what a shared machine varies by
 INPUT_BOUND, COMPUTE_BOUND, NO_MODEL = "input-bound", "compute-bound", "no model"
 
@@ -28,7 +30,7 @@ REMEDIES = {
     "gather": "give it more cores, or build the records with a smaller --image_size",
     "to float32": "give it more cores, or build the records with a smaller --image_size",
     "augmentation": "augment less, or give it more cores",
-    "handing a batch over": "use a bigger --batch_size, which hands over less often",
+    "iterator overhead": "use a larger --batch_size, which has fewer batches to hand over",
 }
 
 
@@ -47,10 +49,8 @@ class Times:
     training: float
 
     def __post_init__(self) -> None:
-        for name, least in (("input", "above 0"), ("step", "0 or more"), ("training", "above 0")):
-            value = getattr(self, name)
-            if not 0 <= value < float("inf") or (value == 0 and least == "above 0"):
-                raise ValueError(f"{name} must be {least} seconds, got {value}")
+        for name, ends in (("input", "()"), ("step", "[)"), ("training", "()")):
+            checks.between(name, getattr(self, name), 0, float("inf"), ends)
 
     @property
     def factor(self) -> float:
@@ -98,8 +98,7 @@ class Change:
 
     def __post_init__(self) -> None:
         for name in ("input_speed", "step_speed"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+            checks.between(name, getattr(self, name), 0, float("inf"), "()")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,9 +139,7 @@ def diagnose(times: Times, stages: Mapping[str, float], changes: Sequence[Change
     """Returns what limits a training and the one change to make, by the rule above.
 
     Args:
-        times: of the training.
         stages: seconds of one image in each stage of the input, at least one above 0.
-        changes: that were tried.
 
     Raises:
         ValueError: if no stage takes time.
@@ -226,20 +223,23 @@ def _without_change(times: Times, verdict: str, stage: str, share: float) -> tup
             " would help."
         )
     gain = times.gain(input_speed=1 / (1 - share) if share < 1 else float("inf"))
+    remedy = REMEDIES.get(stage, "make it faster")
     return gain, (
-        f"no flag that was tried gains {WORTH - 1:.0%}. '{stage}' takes {share:.0%} of the input:"
-        f" {REMEDIES.get(stage, 'make it faster')}. If it took no time, expect at most"
-        f" {_faster(verdict, gain)}."
+        f"none of the settings tried improves throughput by {WORTH - 1:.0%} or more; the slowest"
+        f" input stage is '{stage}' ({share:.0%} of the input): {remedy}. If it took no time,"
+        f" expect at most {_faster(verdict, gain)}."
     )
 
 
 def _faster(verdict: str, gain: float) -> str:
     what = "the input" if verdict == NO_MODEL else "training"
+    if gain == float("inf"):
+        return f"an unbounded speed-up of {what}"
     return f"{what} {number(gain)} times as fast"
 
 
 def number(value: float) -> str:
     """Returns a factor as it is printed: two decimals below 10, whole numbers from there on."""
     if value == float("inf"):
-        return "any number of"
+        return "unbounded"
     return f"{value:.2f}" if value < 9.995 else f"{value:,.0f}"

@@ -4,9 +4,10 @@ import dataclasses
 
 from datapipe.rows import device, host, streaming
 from datapipe.rows.base import Rows
+from datapipe.rows.options import RESIDENCIES
+from records.common import checks
 from records.format.record_set import RecordSet
 
-RESIDENCIES = ("auto", "host", "device", "stream")
 _LEAVE = 300 << 20  # bytes, for batches under way and what the program itself takes
 _SHARE = 0.8  # of the free memory that `auto` takes at the most: others want some too
 
@@ -37,8 +38,6 @@ def open_rows(
     """Returns the rows of a split: loaded, moved to the devices, or opened as a stream.
 
     Args:
-        record_set: where they are.
-        split: which of its splits.
         residency: `host` (decoded in memory), `device` (in the memory of each device of the current
             strategy), `stream` (read from disk in windows), or `auto`: `host` where the rows take
             no more than 0.8 of the free memory, else `stream`; always `host` for a view, because a
@@ -52,8 +51,7 @@ def open_rows(
         DamagedRecordError: if a record that is loaded is not as written.
         ManifestError: if there is no such split or it has no rows.
     """
-    if residency not in RESIDENCIES:
-        raise ValueError(f"residency must be one of {', '.join(RESIDENCIES)}, got {residency!r}")
+    checks.one_of("residency", residency, RESIDENCIES)
     if residency == "stream" and record_set.is_view:
         raise ValueError(
             f"residency must be auto, host or device for a view such as a fold, got {residency!r}:"

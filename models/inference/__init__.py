@@ -1,4 +1,4 @@
-"""A trained run on new files, and as a SavedModel for elsewhere.
+"""A trained run applied to new files, and exported as a SavedModel.
 
 May import the rooms up to `reporting`.
 """

@@ -1,4 +1,4 @@
-"""The files that a user names: single ones, folders, and archives, with every file in these."""
+"""The input files of a prediction: single files, and the contents of folders and archives."""
 
 import dataclasses
 import os
@@ -7,35 +7,29 @@ from collections.abc import Iterator, Sequence
 from records.image import decode
 from records.source import trees
 
-_HEADER = 512  # bytes, of which a tar has its name at 257
-# How archives begin that `trees` reads: zip, gzip, bzip2, xz.
+_HEADER = 512  # bytes; a tar has its magic number at 257
+# The magic numbers of archives that `trees` reads: zip, gzip, bzip2, xz.
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GivenFile:
-    """A file, or what cannot be one.
+class InputFile:
+    """A file, or a folder or archive that cannot be listed, whose `key` is empty.
 
-    Attributes:
-        source: the folder or archive it is in, as the user wrote it; empty: where we are.
-        key: its path inside, `/` between the parts; bytes that are not UTF-8 as surrogate escapes.
-            Empty for a folder or archive that cannot be listed.
-        tree: where its bytes are, see `trees.read`.
-        span: where it stands in an archive.
-        error: a code of why it cannot be read; empty if nothing speaks against it.
-        detail: of the error.
+    `source` is its folder or archive, as the user wrote it (empty: the working directory), `key`
+    its path inside with `/` separators; bytes that are not UTF-8 are surrogate escapes.
     """
 
     source: str
     key: str
-    tree: str = ""
-    span: trees.Span | None = None
-    error: str = ""
-    detail: str = ""
+    tree: str = ""  # the folder or archive to read from, see `trees.read`
+    span: trees.Span | None = None  # its position in an archive
+    error: str = ""  # code of the reason why it cannot be read, if known
+    detail: str = ""  # of the error
 
     @property
     def name(self) -> str:
-        """What the user would call it."""
+        """Its path as the user would write it."""
         return os.path.join(self.source, self.key) if self.key else self.source
 
     def read(self) -> bytes:
@@ -50,31 +44,24 @@ class GivenFile:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-    """All that was found.
+class Inputs:
+    """The files found."""
 
-    Attributes:
-        files: in the order of the paths, those of a folder or archive by the bytes of their keys.
-        num_hidden: files left out because they are hidden.
-        held: what must stay open while the files are read.
-    """
-
-    files: tuple[GivenFile, ...]
-    num_hidden: int
-    held: tuple[trees.Tree, ...]
+    files: tuple[InputFile, ...]  # in the order of the paths, in folders and archives sorted by key
+    num_hidden: int  # hidden files, which are excluded
+    held: tuple[trees.Tree, ...]  # trees to keep open while the files are read
 
 
-def find(paths: Sequence[str]) -> Given:
-    """Returns the files of some paths.
+def find(paths: Sequence[str]) -> Inputs:
+    """Returns the files at the paths.
 
-    A folder or archive that cannot be listed to its end is one line with its error, and nothing of
-    it is read: what would be missing could not be named.
+    A folder or archive that cannot be listed completely is a single entry with its error: its files
+    are not read, because the missing ones could not be reported.
 
     Args:
-        paths: each a file, a folder, or a zip or tar; a file is taken for an archive if it begins
-            as one, whatever its name.
+        paths: each a file, a folder, or a zip or tar archive, recognized by its first bytes.
     """
-    files: list[GivenFile] = []
+    files: list[InputFile] = []
     held: list[trees.Tree] = []
     num_hidden = 0
     for path in paths:
@@ -85,32 +72,32 @@ def find(paths: Sequence[str]) -> Given:
             tree = trees.open_tree(path)
             entries = list(tree.entries())
         except trees.TreeError as error:
-            files.append(GivenFile(path, "", error="unreadable", detail=str(error)))
+            files.append(InputFile(path, "", error="unreadable", detail=str(error)))
             continue
         held.append(tree)
         num_hidden += sum(entry.reason == "hidden" for entry in entries)
         files += _of_tree(path, tree, entries)
-    return Given(tuple(files), num_hidden, tuple(held))
+    return Inputs(tuple(files), num_hidden, tuple(held))
 
 
-def _of_tree(path: str, tree: trees.Tree, entries: Sequence[trees.Entry]) -> Iterator[GivenFile]:
+def _of_tree(path: str, tree: trees.Tree, entries: Sequence[trees.Entry]) -> Iterator[InputFile]:
     for entry in entries:
         if entry.reason != "hidden":
             key = os.fsdecode(entry.key)
-            yield GivenFile(path, key, tree.path, entry.span, entry.reason, "not read")
+            yield InputFile(path, key, tree.path, entry.span, entry.reason, "not read")
 
 
-def _single(path: str) -> GivenFile:
+def _single(path: str) -> InputFile:
     folder, name = os.path.split(path)
-    return GivenFile(folder, name, folder or ".")
+    return InputFile(folder, name, folder or ".")
 
 
 def _is_archive(path: str) -> bool:
-    if not os.path.isfile(path):  # opening a pipe might never end
+    if not os.path.isfile(path):  # opening a pipe may block forever
         return False
     try:
         with open(path, "rb") as file:
             header = file.read(_HEADER)
-    except OSError:  # said when it is read as a file
+    except OSError:  # reported when it is read as a file
         return False
     return header.startswith(_ARCHIVES) or header[257:262] == b"ustar"

@@ -1,4 +1,4 @@
-"""Scores of predictions, with their intervals and what chance would give.
+"""Scores of predictions, with intervals and chance levels.
 
 May import `records` and `datapipe`.
 """

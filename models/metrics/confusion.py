@@ -1,7 +1,8 @@
-"""Scores from integer confusion counts, each with its interval and what chance would give.
+"""Scores computed from confusion counts, each with its interval and chance level.
 
-A confusion matrix is int64 [classes, classes], true classes down, predicted ones across. Matrices
-of parts of the data are merged by adding them; only then is anything divided.
+A confusion matrix is int64 [classes, classes], true classes down, predicted classes across.
+Matrices of parts of the data can be added, because division comes last. The scores, `..._of`, also
+take stacks of matrices, [..., classes, classes], and return [...].
 """
 
 import dataclasses
@@ -12,17 +13,17 @@ import numpy as np
 from scipy import special  # type: ignore[import-untyped]
 
 _POSTERIOR_DRAWS = 4000  # fewer for many classes: 200 at 1,000 classes
-_POSTERIOR_CELLS = 40_000_000  # random numbers in all, but for the fewest draws
-_POSTERIOR_PIECES = 20
-_Z95 = 1.959963984540054  # the standard normal quantile of 0.975
+_POSTERIOR_CELLS = 40_000_000  # random numbers in total, unless draws are at their minimum of 200
+_POSTERIOR_BLOCKS = 20
+Z95 = 1.959963984540054  # the standard normal quantile of 0.975
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A value with its 95 % interval, the images behind it, and the value that chance would give.
+    """A score with its 95 % interval, its number of images, and its chance level.
 
-    `chance` is that of the counts to be expected of predictions that are unrelated to the images
-    but name each class as often as these do; of probabilities, what `probabilities.scores` says.
+    `chance` is the score of the expected counts (`if_unrelated`) if predictions of the same class
+    frequencies ignored the images; `calibration.scores` defines that of its own scores.
     """
 
     value: float
@@ -39,7 +40,7 @@ class Score:
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """Returns how often each class was taken for each other."""
+    """Returns the confusion counts, int64 [classes, classes]."""
     pairs = labels.astype(np.int64) * num_classes + predicted
     counts = np.bincount(pairs, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
@@ -48,25 +49,25 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np
 def per_class(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """Returns precision, recall, f1 and support of each class; [..., classes] each.
 
-    A ratio with nothing to divide by is 0, as in scikit-learn. Leading axes are kept.
+    A ratio with a denominator of 0 is 0, as in scikit-learn.
     """
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
-    support, named = matrix.sum(-1), matrix.sum(-2)
+    support, predicted = matrix.sum(-1), matrix.sum(-2)
     return {
-        "precision": _ratio(hits, named),
+        "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, support),
-        "f1": _ratio(2 * hits, support + named),
+        "f1": _ratio(2 * hits, support + predicted),
         "support": support,
     }
 
 
 def accuracy_of(matrix: np.ndarray) -> np.ndarray:
-    """Returns the share of hits, which is micro F1 too; leading axes are kept."""
+    """Returns the share of hits, which is also micro F1."""
     return _ratio(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum((-2, -1)))
 
 
 def macro_f1_of(matrix: np.ndarray) -> np.ndarray:
-    """Returns the plain mean of F1 over the classes that occur, as truth or as prediction."""
+    """Returns the plain mean of F1 over the classes with labels or predictions."""
     return average_of(matrix, "macro", "f1")
 
 
@@ -82,27 +83,27 @@ def balanced_accuracy_of(matrix: np.ndarray) -> np.ndarray:
 
 
 def mcc_of(matrix: np.ndarray) -> np.ndarray:
-    """Returns the correlation of labels and predictions, 0 where one of them never varies.
+    """Returns the correlation of labels and predictions, 0 if one of them is constant.
 
     Matthews' coefficient for any number of classes (Gorodkin 2004,
-    doi:10.1016/j.compbiolchem.2004.09.006); leading axes are kept.
+    doi:10.1016/j.compbiolchem.2004.09.006).
     """
-    total, support, named = matrix.sum((-2, -1)), matrix.sum(-1), matrix.sum(-2)
+    total, support, predicted = matrix.sum((-2, -1)), matrix.sum(-1), matrix.sum(-2)
     hits = np.trace(matrix, axis1=-2, axis2=-1)
-    labels_vary, predictions_vary = (
-        np.sqrt(np.maximum(total**2 - (counts**2).sum(-1), 0.0)) for counts in (support, named)
+    label_spread, predicted_spread = (
+        np.sqrt(np.maximum(total**2 - (counts**2).sum(-1), 0.0)) for counts in (support, predicted)
     )
-    return _ratio(hits * total - (support * named).sum(-1), labels_vary * predictions_vary)
+    return _ratio(hits * total - (support * predicted).sum(-1), label_spread * predicted_spread)
 
 
 def average_of(matrix: np.ndarray, average: str, ratio: str) -> np.ndarray:
-    """Returns one of the averages that are so often taken for each other; leading axes are kept.
+    """Returns an average of per-class scores, as scikit-learn names them.
 
     Args:
         matrix: counts [..., classes, classes].
-        average: `macro`, the plain mean over the classes that occur, as truth or as prediction;
-            `weighted`, each class by its images; `micro`, of all images together, where precision,
-            recall and F1 are all the accuracy.
+        average: `macro`, the plain mean over the classes with labels or predictions; `weighted`,
+            each class by its images; `micro`, over all images, where precision, recall and F1 all
+            equal the accuracy.
         ratio: `precision`, `recall` or `f1`.
     """
     if average == "micro":
@@ -114,7 +115,7 @@ def average_of(matrix: np.ndarray, average: str, ratio: str) -> np.ndarray:
 
 
 def if_unrelated(matrix: np.ndarray) -> np.ndarray:
-    """Returns the counts to be expected if predictions had nothing to do with the images."""
+    """Returns the expected counts of predictions that are independent of the labels."""
     total = matrix.sum()
     return np.outer(matrix.sum(1), matrix.sum(0)) / (total if total > 0 else 1)
 
@@ -130,12 +131,9 @@ SCORES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Images:
-    """Which images the counts are of, where some of them belong together.
+    """The counted images and their groups; int [n] each.
 
-    Attributes:
-        labels: int [n].
-        predicted: int [n].
-        groups: int [n], equal for images that are not independent, such as those of one person.
+    Images of equal `groups` are not independent, such as those of one person.
     """
 
     labels: np.ndarray
@@ -144,12 +142,12 @@ class Images:
 
     @property
     def num_groups(self) -> int:
-        """Number of groups."""
+        """The number of distinct groups."""
         return len(np.unique(self.groups))
 
     @property
     def independent(self) -> bool:
-        """Whether each image is a group of its own."""
+        """Whether each image is its own group."""
         return self.num_groups == len(self.groups)
 
 
@@ -162,23 +160,22 @@ def scores(
 ) -> dict[str, Score]:
     """Returns the scores of `SCORES`, with intervals.
 
-    Accuracy of independent images has a Wilson interval. All else has that of the posterior of the
-    counts, a Dirichlet with a prior of one image spread evenly over the classes that occur (Goutte
-    and Gaussier 2005, doi:10.1007/978-3-540-31865-1_25). Resampling the images would call a test
-    without mistakes certain; this does not. With few images in each of many classes and many
-    mistakes the interval of macro F1 is too narrow: it covers the truth in 85 % of tests with 50
-    classes of 5 images, half of them right.
+    The accuracy of independent images has a Wilson interval. All other scores have a credible
+    interval from the posterior of the counts, a Dirichlet with a prior of one image spread evenly
+    over the occurring classes (Goutte and Gaussier 2005, doi:10.1007/978-3-540-31865-1_25). With
+    few images in each of many classes and many mistakes the interval of macro F1 is too narrow: it
+    covers the truth in 85 % of tests with 50 classes of 5 images, half of them correct.
 
-    Where images are grouped, a group counts as what it is, one: each has a random weight of mean 1
-    (the Bayesian bootstrap over groups, Rubin 1981, doi:10.1214/aos/1176345338), and the prior is
-    one group. With groups of one image that is the Dirichlet above.
+    Grouped images are not independent: each group has one random weight of mean 1 (the Bayesian
+    bootstrap over groups, Rubin 1981, doi:10.1214/aos/1176345338), and the prior is one group. With
+    groups of one image this is the Dirichlet above.
 
     Args:
         matrix: counts [classes, classes].
-        images: those that were counted, if some of them may belong together.
-        shares: of the classes in another place, of which the scores are then; the images of a class
-            are weighted alike. They need not sum to 1; a class with a share must have images.
-        seed: of the draws.
+        images: the counted images, needed if groups have several images.
+        shares: class shares to score for instead of those of the test, weights of at least 0; the
+            images of a class share its weight. A class with a share must have images.
+        seed: seeds the posterior draws.
     """
     counted = np.ones(len(matrix), bool) if shares is None else shares > 0
     count, hits = int(matrix[counted].sum()), int(np.trace(matrix))
@@ -189,6 +186,9 @@ def scores(
     for matrices in _posterior(matrix, grouped, seed):
         for name, function in SCORES.items():
             drawn[name].append(function(_with_shares(matrices, shares)))
+    # Not the plain bootstrap, whose interval has width 0 for a test without mistakes. Class shares
+    # are drawn too, not assumed known: 15 of 22 correct by predicting one class would otherwise
+    # have .61 to .75 instead of .47 to .84.
     result = {}
     for name, function in SCORES.items():
         value, chance = float(function(weighted)), float(function(expected))
@@ -201,7 +201,7 @@ def scores(
 
 
 def _with_shares(matrix: np.ndarray, shares: np.ndarray | None) -> np.ndarray:
-    """Returns counts with rows of other shares; leading axes are kept."""
+    """Returns counts whose rows are weighted to have these class shares."""
     if shares is None:
         return matrix
     rows = matrix.sum(-1, keepdims=True)
@@ -213,56 +213,42 @@ def class_intervals(
 ) -> dict[str, np.ndarray]:
     """Returns 95 % intervals of precision, recall and F1 of each class, float64 [classes, 2] each.
 
-    Precision and recall of independent images have Wilson's, F1 that of its posterior with a prior
-    of half an image (Goutte and Gaussier 2005, as above). Where images are grouped, each group has
-    a random weight, as in `scores`, and the same priors count groups. Without an image behind a
-    ratio it may be anything: 0 to 1.
-
-    Args:
-        matrix: counts [classes, classes].
-        images: those that were counted, if some of them may belong together.
-        seed: of the draws.
+    For independent images precision and recall have Wilson intervals, F1 that of its posterior with
+    a prior of half an image (Goutte and Gaussier 2005, as above). For grouped images each group has
+    a random weight, as in `scores`, and the same priors count groups. A ratio with a denominator of
+    0 is unknown: 0 to 1. The arguments are those of `scores`.
     """
-    hits, named, support = np.diag(matrix), matrix.sum(0), matrix.sum(1)
-    wholes = {"precision": named, "recall": support, "f1": named + support}
+    hits, predicted, support = np.diag(matrix), matrix.sum(0), matrix.sum(1)
     if images is None or images.independent:
-        found = {
-            name: np.array([wilson(*pair) for pair in zip(hits.tolist(), whole, strict=True)])
-            for name, whole in (("precision", named.tolist()), ("recall", support.tolist()))
-        }
-        ends = special.betaincinv(
-            hits + 0.5, named + support - 2 * hits + 1.0, np.array([[0.025], [0.975]])
+        f1 = special.betaincinv(  # of the ratio f1 / (2 - f1)
+            hits + 0.5, predicted + support - 2 * hits + 1.0, np.array([[0.025], [0.975]])
         )
-        found["f1"] = (2 * ends / (1 + ends)).T
+        bounds = {
+            "precision": np.array(list(map(wilson, hits.tolist(), predicted.tolist()))),
+            "recall": np.array(list(map(wilson, hits.tolist(), support.tolist()))),
+            "f1": (2 * f1 / (1 + f1)).T,
+        }
     else:
         drawn = np.concatenate(list(_ratio_draws(matrix, images, seed)), 1)
         ends = np.quantile(drawn, [0.025, 0.975], axis=1)
-        found = {name: ends[:, place].T for place, name in enumerate(wholes)}
+        bounds = {name: ends[:, i].T for i, name in enumerate(("precision", "recall", "f1"))}
+    totals = {"precision": predicted, "recall": support, "f1": predicted + support}
     ratios = per_class(matrix)
-    return {
-        name: np.where(
-            wholes[name][:, None] > 0,
-            np.stack(
-                [
-                    np.minimum(found[name][:, 0], ratios[name]),
-                    np.maximum(found[name][:, 1], ratios[name]),
-                ],
-                1,
-            ),
-            [0.0, 1.0],
-        )
-        for name in wholes
-    }
+    result = {}
+    for name, pairs in bounds.items():
+        low, high = np.minimum(pairs[:, 0], ratios[name]), np.maximum(pairs[:, 1], ratios[name])
+        result[name] = np.where(totals[name][:, None] > 0, np.stack([low, high], 1), [0.0, 1.0])
+    return result
 
 
 def _ratio_draws(matrix: np.ndarray, images: Images, seed: int) -> Iterator[np.ndarray]:
-    """Yields draws of precision, recall and F1 of each class, [3, draws, classes]."""
+    """Yields draws of precision, recall and F1 of each class, float64 [3, draws, classes]."""
     rng, size = np.random.default_rng(seed), len(images.groups) / images.num_groups
     for matrices in _weighted(matrix, images, rng):
         hits = np.diagonal(matrices, axis1=1, axis2=2)
         false, missed = matrices.sum(1) - hits, matrices.sum(2) - hits
         hits, false, missed = (
-            part + size * rng.standard_gamma(0.5, part.shape) for part in (hits, false, missed)
+            each + size * rng.standard_gamma(0.5, each.shape) for each in (hits, false, missed)
         )
         yield np.stack(
             [hits / (hits + false), hits / (hits + missed), 2 * hits / (2 * hits + false + missed)]
@@ -270,10 +256,12 @@ def _ratio_draws(matrix: np.ndarray, images: Images, seed: int) -> Iterator[np.n
 
 
 def _posterior(matrix: np.ndarray, grouped: Images | None, seed: int) -> Iterator[np.ndarray]:
-    """Yields draws of the matrix, float64 [draws, classes, classes], in pieces of bounded size."""
+    """Yields draws of the matrix, float64 [draws, classes, classes], in blocks of bounded size."""
     rng, is_true = np.random.default_rng(seed), matrix.sum(1) > 0
-    prior = np.outer(is_true, is_true | (matrix.sum(0) > 0))  # a class that is nowhere stays so
-    prior = prior / prior.sum()
+    cells = np.outer(is_true, is_true | (matrix.sum(0) > 0))  # absent classes stay absent
+    # One image spread over the matrix: with one for each row, intervals cover the truth in 44 %
+    # instead of 95 % of tests with 20 classes of 10 images.
+    prior = cells / cells.sum()
     size = 1.0 if grouped is None else len(grouped.groups) / grouped.num_groups
     for drawn in _weighted(matrix, grouped, rng):
         drawn += size * rng.standard_gamma(np.broadcast_to(prior, drawn.shape))
@@ -284,15 +272,17 @@ def _weighted(
     matrix: np.ndarray, grouped: Images | None, rng: np.random.Generator
 ) -> Iterator[np.ndarray]:
     """Yields counts [draws, classes, classes] in which each group has a random weight of mean 1."""
+    # Seven photos of one person are not seven independent images: 1,057 photos of 151 people have
+    # a macro F1 of .344 (.271 to .400), which would be .298 to .379 if they were independent.
     numbers = matrix.size if grouped is None else max(matrix.size, len(grouped.labels))
-    draws = max(10, min(_POSTERIOR_DRAWS, _POSTERIOR_CELLS // numbers) // _POSTERIOR_PIECES)
+    draws = max(10, min(_POSTERIOR_DRAWS, _POSTERIOR_CELLS // numbers) // _POSTERIOR_BLOCKS)
     if grouped is None:
-        for _ in range(_POSTERIOR_PIECES):
+        for _ in range(_POSTERIOR_BLOCKS):
             yield rng.standard_gamma(np.broadcast_to(matrix, (draws, *matrix.shape)))
         return
     number = np.unique(grouped.groups, return_inverse=True)[1]
     cell = grouped.labels.astype(np.int64) * len(matrix) + grouped.predicted
-    for _ in range(_POSTERIOR_PIECES):
+    for _ in range(_POSTERIOR_BLOCKS):
         weights = rng.standard_exponential((draws, grouped.num_groups))
         yield np.stack(
             [np.bincount(cell, each[number], matrix.size).reshape(matrix.shape) for each in weights]
@@ -301,11 +291,12 @@ def _weighted(
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
     """Returns the 95 % interval of a proportion (Wilson 1927, doi:10.2307/2276774)."""
+    # Equal to `scipy.stats.binomtest` to 1e-16; importing scipy.stats takes .4 s.
     if count == 0:
         return 0.0, 1.0
-    share, z2 = hits / count, _Z95**2
+    share, z2 = hits / count, Z95**2
     middle = share + z2 / (2 * count)
-    half = _Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    half = Z95 * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
     return (
         max(0.0, (middle - half) / (1 + z2 / count)),
         min(1.0, (middle + half) / (1 + z2 / count)),

@@ -1,29 +1,22 @@
-"""Predictions of a split, a line for each image."""
+"""Predictions on a split, one row for each image."""
 
 import dataclasses
 
 import numpy as np
 
-from models.metrics import confusion as metrics
+from models.metrics import confusion
+from models.metrics.confusion import Images
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """One line for each evaluated image.
+    """The predictions for n images."""
 
-    Attributes:
-        keys: source paths.
-        domains: names, empty where there is only one.
-        groups: int64 [n], equal for images that belong together; only equality means something.
-        labels: int [n].
-        probabilities: float32 [n, classes].
-    """
-
-    keys: tuple[str, ...]
-    domains: tuple[str, ...]
-    groups: np.ndarray
-    labels: np.ndarray
-    probabilities: np.ndarray
+    keys: tuple[str, ...]  # source paths
+    domains: tuple[str, ...]  # names, empty if there is only one domain
+    groups: np.ndarray  # int64 [n], equal for images that belong together
+    labels: np.ndarray  # int [n]
+    probabilities: np.ndarray  # float32 [n, classes]
 
     @property
     def predicted(self) -> np.ndarray:
@@ -31,11 +24,11 @@ class Table:
         return self.probabilities.argmax(1)
 
     @property
-    def images(self) -> metrics.Images:
-        """What intervals must know of the images behind the counts."""
-        return metrics.Images(self.labels, self.predicted, self.groups)
+    def images(self) -> Images:
+        """The grouped outcomes that intervals are computed from."""
+        return Images(self.labels, self.predicted, self.groups)
 
     @property
     def confusion(self) -> np.ndarray:
         """Integer counts, [true, predicted]."""
-        return metrics.confusion(self.labels, self.predicted, self.probabilities.shape[1])
+        return confusion.confusion(self.labels, self.predicted, self.probabilities.shape[1])

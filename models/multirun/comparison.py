@@ -1,17 +1,17 @@
-"""Variations of a training side by side on the same images: which differ by more than noise.
+"""Comparison of variations of a training on the same images: which differ significantly.
 
-A variation is one run or several that differ in their seed alone; the first is the base. Two kinds
-of noise can make equal variations look different, and each is asked for by a test of its own:
+A variation is one run, or several that differ only in their seed; the first is the baseline. Two
+kinds of noise can make equal variations look different, and each has its own test:
 
-- Other images would have given other scores. Predictions of base and variation are exchanged image
-  by image (`significance.paired_permutation_of_runs`), those of a group together.
+- Other images would have given other scores. Predictions of baseline and variation are exchanged
+  image by image (`significance.paired_permutation`), those of a group together.
 - Another seed would have given another model. With 3 or more pairs of runs: Student's paired t test
-  over them (`significance.paired_runs`). With fewer this noise is NOT covered: what is found is
-  true of these very models, and says little of the settings that made them.
+  over them (`significance.paired_runs`). With fewer pairs this noise is NOT covered: the verdict is
+  about these trained models only, not about their settings.
 
-A variation's p is the larger of the two, so that both must speak for a difference; it is adjusted
-for the number of variations (Holm). Not covered by either: images of another kind than these, and
-that these images may have been looked at before.
+The p value of a variation is the larger of the two, so that both must support a difference; it is
+adjusted for the number of variations (Holm). Neither test covers a shift to other kinds of images,
+nor earlier choices that were made on these images.
 """
 
 import dataclasses
@@ -23,22 +23,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from models import run_folder
-from models.metrics import chance, significance
-from models.metrics import confusion as metrics
+from models.metrics import chance, confusion, significance
 from models.metrics.table import Table
-from models.multirun import changes, summary
-from models.multirun.changes import Change
+from models.multirun.runs import METRICS
 from models.reporting import predictions
-from records.common import atomic, cli, errors
+from records.common import atomic, errors
 from records.split import folds
 
-METRIC = "macro_f1"  # what differences are tested in, unless another is asked for
+METRIC = "macro_f1"  # tested for differences by default
 BETTER, WORSE, NOISE = "better", "worse", "within noise"
+LOST, GAINED, OTHER = KINDS = "lost", "gained", "other"
 _LEVEL = 0.05
-_LEAST_SEEDS = 3  # a t test of two pairs finds hardly anything
-_LEAST_Z = 3.0  # of predictions that have to do with the images
-_ROUNDS = 2000
-_ROUNDS_A_VARIATION = 400  # so that the lowest p is still low after the adjustment
+_MIN_SEEDS = 3  # a t test of two pairs has hardly any power
+_MIN_Z = 3.0  # below, predictions are not clearly related to the images
+_MIN_ROUNDS = 2000
+_ROUNDS_PER_VARIATION = 400  # so that the lowest p stays low after the adjustment
 
 
 class ComparisonError(errors.DatapipeError, ValueError):
@@ -47,17 +46,11 @@ class ComparisonError(errors.DatapipeError, ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Variation:
-    """Runs of one setting, each with a file of predictions.
+    """Runs of one setting, each with a predictions file."""
 
-    Attributes:
-        name: by which it is told.
-        folders: of the runs, at least 1.
-        split: whose predictions are taken: `folds.POOLED` for cross-validations.
-    """
-
-    name: str
-    folders: tuple[str, ...]
-    split: str
+    name: str  # shown in tables
+    folders: tuple[str, ...]  # the run folders, at least 1
+    split: str  # whose predictions are compared; `folds.POOLED` for cross-validations
 
     def __post_init__(self) -> None:
         if not self.folders:
@@ -66,98 +59,76 @@ class Variation:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """A metric of a variation.
+    """A metric of a variation."""
 
-    Attributes:
-        mean: over its runs.
-        by_images: 95 % interval that so few images leave, low and high.
-        by_seeds: 95 % interval of the mean over seeds; None for one run.
-        values: of each run.
-    """
-
-    mean: float
-    by_images: tuple[float, float]
-    by_seeds: tuple[float, float] | None
-    values: tuple[float, ...]
+    mean: float  # over its runs
+    by_images: tuple[float, float]  # 95 % interval for other images of the same kind
+    by_seeds: tuple[float, float] | None  # 95 % interval of the mean; None for one run
+    values: tuple[float, ...]  # one for each run
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """How a variation stands to the base.
+    """The difference between a variation and the baseline."""
 
-    Attributes:
-        value: mean of variation - base over the pairs of runs, in the metric of the comparison.
-        pairs: of runs.
-        p_images: that equal models differ so much on such images.
-        p_seeds: that equal settings differ so much over such seeds; None below 3 pairs.
-        p_adjusted: the larger of both, adjusted for the number of variations.
-        verdict: `better`, `worse` or `within noise`.
-    """
+    value: float  # mean of variation - baseline over the pairs of runs, in the comparison's metric
+    pairs: int  # of runs
+    p_images: float  # null hypothesis: equal models, over images
+    p_seeds: float | None  # null hypothesis: equal settings, over seeds; None below 3 pairs
+    p_adjusted: float  # the larger of both, adjusted for the number of variations
+    verdict: str  # `better`, `worse` or `within noise` (no significant difference)
 
-    value: float
-    pairs: int
-    p_images: float
-    p_seeds: float | None
-    p_adjusted: float
-    verdict: str
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """An image that two runs classify differently."""
+
+    key: str
+    kind: (
+        str  # `gained`: only the variation is correct; `lost`: only the baseline; `other`: neither
+    )
+    label: str  # class name
+    base: str  # class name predicted by the baseline
+    own: str  # class name predicted by the variation
+    lead: float  # the variation's probability of `own` minus that of `base`
 
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-    """A variation in the table.
-
-    Attributes:
-        name: of the variation.
-        folders: of its runs.
-        metrics: by name.
-        chance_z: of each run, standard deviations above unrelated predictions.
-        difference: None for the base.
-        changes: images that its first run names otherwise than the base's of the same seed.
-    """
+    """A variation in the table."""
 
     name: str
     folders: tuple[str, ...]
     metrics: dict[str, Measured]
-    chance_z: tuple[float, ...]
-    difference: Difference | None
-    changes: tuple[Change, ...]
+    chance_z: tuple[float, ...]  # for each run, standard deviations above unrelated predictions
+    difference: Difference | None  # None for the baseline
+    changes: tuple[Change, ...]  # between its first run and the baseline's run of the same seed
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What is said of variations on a split.
-
-    Attributes:
-        split: the one compared on.
-        metric: that differences are in.
-        images: that all runs predicted.
-        left_out: the most images of a run that others did not predict.
-        groups: how many groups they form, each of which is exchanged as one.
-        lines: one a variation, the base first.
-        notes: sentences on the best, on noise and on chance.
-    """
+    """Variations compared on a split: the contents of `comparison-<split>.json`."""
 
     split: str
-    metric: str
-    images: int
-    left_out: int
-    groups: int
-    lines: tuple[Line, ...]
-    notes: tuple[str, ...]
+    metric: str  # tested for differences
+    images: int  # predicted by all runs
+    left_out: int  # maximum over the runs of images that other runs did not predict
+    groups: int  # of the images, each of which is exchanged as one
+    lines: tuple[Line, ...]  # the baseline first
+    notes: tuple[str, ...]  # sentences on the best variation, on noise and on chance
 
 
 def variation(folder: str, split: str, *, name: str = "") -> Variation:
-    """Returns the variation in a folder: its own run, or those in the folders `seed-*` in it.
-
-    A folder with `fold-*` in it holds a cross-validation, of which the pooled predictions count.
+    """Returns the variation in a folder: its own run, or the runs in its folders `seed-*`.
 
     Args:
-        folder: of a run, of several seeds, or of a cross-validation.
-        split: whose predictions to take.
-        name: that of the folder if left out.
+        folder: of a run, of several seeds, or of a cross-validation (with folders `fold-*`), whose
+            pooled predictions are compared.
+        split: whose predictions to compare.
+        name: defaults to the folder's name.
     """
-    several = [] if run_folder.is_finished(folder) else _numbered(folder, "seed")
-    folders = several or [folder]
+    seeds = [] if run_folder.is_finished(folder) else _numbered(folder, "seed")
+    folders = seeds or [folder]
     pooled = not run_folder.is_finished(folders[0]) and bool(_numbered(folders[0], "fold"))
     return Variation(
         name or os.path.basename(os.path.abspath(folder)),
@@ -169,17 +140,16 @@ def variation(folder: str, split: str, *, name: str = "") -> Variation:
 def compare(
     variations: Sequence[Variation], split: str, *, metric: str = METRIC, seed: int = 0
 ) -> Comparison:
-    """Returns the table of variations, compared on the images that all their runs predicted.
+    """Returns the comparison of variations on the images that all their runs predicted.
 
     Args:
-        variations: the base and at least 1 other, of distinct names.
-        split: the name under which it is reported.
-        metric: of `summary.METRICS`, that differences are tested in.
-        seed: of the exchanges.
+        variations: the baseline and at least 1 other, with distinct names.
+        split: the split's name in the report.
+        metric: tested for differences, one of `METRICS`.
 
     Raises:
         ComparisonError: if predictions are missing, damaged or of other classes, labels differ, or
-            no image is common to all, with the file.
+            no image is common to all; the message names the file.
     """
     _check(variations, metric)
     read = [[_read(v, f) for f in v.folders] for v in variations]
@@ -194,7 +164,7 @@ def compare(
             metrics=_measured(own),
             chance_z=tuple(chance.z_of(table.confusion, table.images) for table in own),
             difference=difference,
-            changes=_changes(variations[0], tables[0], each, own, class_names),
+            changes=_first_disagreements(variations[0], tables[0], each, own, class_names),
         )
         for each, own, difference in zip(variations, tables, [None, *differences], strict=True)
     )
@@ -217,25 +187,6 @@ def write(compared: Comparison, folder: str) -> str:
     return path
 
 
-def text(compared: Comparison) -> str:
-    """Returns a comparison for the screen: scores, differences, and what they mean."""
-    count = f"{compared.split}: {compared.images:,} images that all runs predicted"
-    if compared.left_out:
-        count += f" (up to {compared.left_out:,} of a run left out, which others did not predict)"
-    unit = "image" if compared.groups == compared.images else "group"
-    exchanged = f"predictions exchanged {unit} by {unit}, {compared.groups:,} of them"
-    notes = [f"p by images: {exchanged}", *compared.notes]
-    return "\n".join(
-        [
-            count,
-            _scores_table(compared),
-            "",
-            _differences_table(compared),
-            *map(cli.printable, notes),
-        ]
-    )
-
-
 def _numbered(folder: str, kind: str) -> list[str]:
     """Returns the folders `<kind>-<number>` in a folder, by number."""
     found = []
@@ -252,8 +203,8 @@ def _check(variations: Sequence[Variation], metric: str) -> None:
         raise ComparisonError(
             f"there must be at least 2 variations of distinct names to compare, got {names}"
         )
-    if metric not in summary.METRICS:
-        raise ComparisonError(f"metric must be one of {', '.join(summary.METRICS)}, got {metric!r}")
+    if metric not in METRICS:
+        raise ComparisonError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
 
 
 def _read(each: Variation, folder: str) -> tuple[Table, tuple[str, ...]]:
@@ -261,29 +212,29 @@ def _read(each: Variation, folder: str) -> tuple[Table, tuple[str, ...]]:
     try:
         return predictions.read(path)
     except FileNotFoundError:
-        raise ComparisonError(f"there is no {path}: {_remedy(folder, each.split)}") from None
+        raise ComparisonError(f"{path} is missing: {_remedy(folder, each.split)}") from None
     except ValueError as error:  # it names the file
         raise ComparisonError(f"{error}; {_remedy(folder, each.split)}") from None
 
 
 def _remedy(folder: str, split: str) -> str:
-    """Returns how to come to the predictions that are missing."""
+    """Returns advice on how to create missing predictions."""
     if run_folder.is_finished(folder):
-        return f"python -m models.evaluate_main --run_dir={folder} --split={split} makes it anew"
-    return "the run is not finished; the command that began it goes on"
+        return f"python -m models.evaluate_main --run_dir={folder} --split={split} writes it"
+    return "the run is not finished; the command that started it resumes it"
 
 
 def _joined(
     read: Sequence[Sequence[tuple[Table, tuple[str, ...]]]], variations: Sequence[Variation]
 ) -> tuple[list[list[Table]], int]:
-    """Returns the tables with the lines that all of them have, and the most lines left out."""
+    """Returns the tables restricted to common images, and the maximal number excluded from one."""
     shared, class_names = read[0][0]
     for each, tables in zip(variations, read, strict=True):
         for folder, (table, names) in zip(each.folders, tables, strict=True):
             path = predictions.path(folder, each.split)
             if names != class_names:
                 raise ComparisonError(
-                    f"{path}: all runs must be of the same classes in the same order, got"
+                    f"{path}: all runs must have the same classes in the same order, got"
                     f" {', '.join(names)} after {', '.join(class_names)}"
                 )
             try:
@@ -291,8 +242,8 @@ def _joined(
             except ValueError as error:
                 raise ComparisonError(f"{path}: {error}") from None
     joined = [[predictions.joined(shared, table)[1] for table, _ in tables] for tables in read]
-    longest = max(len(table.keys) for tables in read for table, _ in tables)
-    return joined, longest - len(shared.keys)
+    max_images = max(len(table.keys) for tables in read for table, _ in tables)
+    return joined, max_images - len(shared.keys)
 
 
 def _differences(
@@ -302,19 +253,19 @@ def _differences(
     groups: np.ndarray,
     seed: int,
 ) -> list[Difference]:
-    """Returns how all but the first stand to the first."""
-    statistic, others = summary.METRICS[metric], range(1, len(variations))
-    rounds = max(_ROUNDS, _ROUNDS_A_VARIATION * len(others))
+    """Returns the differences between each variation and the first."""
+    statistic, others = METRICS[metric], range(1, len(variations))
+    rounds = max(_MIN_ROUNDS, _ROUNDS_PER_VARIATION * len(others))
     found = []
     for other in others:
         pairs = _pairs(variations[other].folders, variations[0].folders)
         own = [tables[other][i] for i, _ in pairs]
         base = [tables[0][i] for _, i in pairs]
-        value, p_images = significance.paired_permutation_of_runs(
+        value, p_images = significance.paired_permutation(
             statistic, own, base, groups=groups, rounds=rounds, seed=seed
         )
         p_seeds = None
-        if len(pairs) >= _LEAST_SEEDS:
+        if len(pairs) >= _MIN_SEEDS:
             values = [[float(statistic(t.confusion)) for t in side] for side in (own, base)]
             p_seeds = significance.paired_runs(*values)[-1]
         found.append((value, len(pairs), p_images, p_seeds))
@@ -326,25 +277,41 @@ def _differences(
 
 
 def _pairs(own: Sequence[str], base: Sequence[str]) -> list[tuple[int, int]]:
-    """Returns which runs belong together: those of one name, or in order if some have none."""
-    places = {os.path.basename(folder): place for place, folder in enumerate(base)}
+    """Returns the indices of paired runs: by folder name, or in order if some have no partner."""
+    base_index = {os.path.basename(folder): index for index, folder in enumerate(base)}
     names = [os.path.basename(folder) for folder in own]
-    same = [(place, places[name]) for place, name in enumerate(names) if name in places]
+    same = [(index, base_index[name]) for index, name in enumerate(names) if name in base_index]
     pairs = min(len(own), len(base))
-    return same if len(same) == pairs else [(place, place) for place in range(pairs)]
+    return same if len(same) == pairs else [(index, index) for index in range(pairs)]
 
 
-def _changes(
+def _first_disagreements(
     base: Variation,
-    of_base: Sequence[Table],
+    base_tables: Sequence[Table],
     each: Variation,
-    own: Sequence[Table],
+    own_tables: Sequence[Table],
     class_names: Sequence[str],
 ) -> tuple[Change, ...]:
     if each is base:
         return ()
-    mine, theirs = _pairs(each.folders, base.folders)[0]
-    return tuple(changes.between(of_base[theirs], own[mine], class_names))
+    own_index, base_index = _pairs(each.folders, base.folders)[0]
+    return tuple(disagreements(base_tables[base_index], own_tables[own_index], class_names))
+
+
+def disagreements(base: Table, own: Table, class_names: Sequence[str]) -> list[Change]:
+    """Returns the images that two runs, with the same keys in the same order, classify differently.
+
+    Lost ones come first, then gained, then others; within each, the most confident first.
+    """
+    base_labels, own_labels = base.predicted, own.predicted
+    found = []
+    for row in np.flatnonzero(base_labels != own_labels).tolist():
+        label, before, after = int(base.labels[row]), int(base_labels[row]), int(own_labels[row])
+        lead = float(own.probabilities[row, after] - own.probabilities[row, before])
+        kind = GAINED if after == label else LOST if before == label else OTHER
+        names = class_names[label], class_names[before], class_names[after]
+        found.append(Change(base.keys[row], kind, *names, lead))
+    return sorted(found, key=lambda change: (KINDS.index(change.kind), -change.lead, change.key))
 
 
 def _verdict(difference: float, p: float) -> str:
@@ -354,12 +321,12 @@ def _verdict(difference: float, p: float) -> str:
 
 
 def _measured(tables: Sequence[Table]) -> dict[str, Measured]:
-    by_images = [metrics.scores(table.confusion, table.images) for table in tables]
+    by_images = [confusion.scores(table.confusion, table.images) for table in tables]
     result = {}
-    for name in summary.METRICS:
+    for name in METRICS:
         values = tuple(scores[name].value for scores in by_images)
         mean, low, high, _ = significance.mean_interval(values)
-        # The runs err on the same images, so their mean is no surer than each of them.
+        # The runs err on the same images, so their mean is not more certain than each run.
         bounds = np.mean([(scores[name].low, scores[name].high) for scores in by_images], axis=0)
         by_seeds = None if math.isnan(low) else (low, high)
         result[name] = Measured(mean, (float(bounds[0]), float(bounds[1])), by_seeds, values)
@@ -367,84 +334,50 @@ def _measured(tables: Sequence[Table]) -> dict[str, Measured]:
 
 
 def _notes(lines: Sequence[Line], metric: str) -> tuple[str, ...]:
-    notes = [_of_the_best(lines, metric)]
+    notes = [_best_note(lines, metric)]
     pairs = min(line.difference.pairs for line in lines if line.difference)
-    if pairs < _LEAST_SEEDS:
+    if pairs < _MIN_SEEDS:
         notes.append(
-            f"with fewer than {_LEAST_SEEDS} seeds a verdict is about these very models: what other"
-            " seeds would give is not covered"
+            f"with fewer than {_MIN_SEEDS} seeds a verdict is about these trained models only, not"
+            " about other seeds of the same settings"
         )
-    most = max(len(line.folders) for line in lines)
-    if pairs < most:
+    max_runs = max(len(line.folders) for line in lines)
+    if pairs < max_runs:
         notes.append(
-            f"means are of all runs, differences of as many as both sides have, {pairs} to {most}"
+            f"means are over all runs of a variation (up to {max_runs}), differences only over"
+            f" paired runs (as few as {pairs})"
         )
-    every = [z for line in lines for z in line.chance_z]
-    if max(every) < _LEAST_Z:
+    z_values = [z for line in lines for z in line.chance_z]
+    highest, lowest = max(z_values), min(z_values)
+    if highest < _MIN_Z:
         notes.append(
-            f"no run is better than chance on these images: at most {max(every):.1f} standard"
-            f" deviations above, {_LEAST_Z:g} would be a sign"
+            f"no run is significantly better than chance on these images: the highest z is"
+            f" {highest:.1f}, below {_MIN_Z:g}"
         )
-    if min(every) <= -_LEAST_Z:
-        notes.append(
-            f"a run is far below chance, by {-min(every):.1f} standard deviations: its labels may"
-            " be swapped"
-        )
+    if lowest <= -_MIN_Z:
+        notes.append(f"a run is far below chance (z = {lowest:.1f}): its labels may be swapped")
     return tuple(notes)
 
 
-def _of_the_best(lines: Sequence[Line], metric: str) -> str:
-    """Returns which variation has the highest mean, and whether that is more than noise."""
+def _best_note(lines: Sequence[Line], metric: str) -> str:
+    """Returns which variation has the highest mean, and whether that is significant."""
     best = max(lines, key=lambda line: line.metrics[metric].mean)  # the first of equal ones
     value = best.metrics[metric].mean
-    said = f"best of {len(lines)} by {_words(metric)}: {best.name}, {value:.4f}"
+    sentence = f"best of {len(lines)} by {metric_words(metric)}: {best.name}, {value:.4f}"
     if best.difference is None:
         verdicts = {line.difference.verdict for line in lines if line.difference}
-        return f"{said}; it is the base{', all within noise of it' if verdicts == {NOISE} else ''}"
+        equal = "; no variation differs significantly" if verdicts == {NOISE} else ""
+        return f"{sentence}, the baseline{equal}"
     if best.difference.verdict == BETTER:
-        return f"{said}, above the base beyond noise, all {len(lines) - 1} comparisons considered"
+        adjusted = f"Holm-adjusted over {len(lines) - 1} comparisons"
+        return f"{sentence}, significantly better than the baseline ({adjusted})"
     return (
-        f"{said}, within noise of the base. Of {len(lines)} equal variations one is always the"
-        " best, by luck on these images: expect less of it on others (the winner's curse)"
+        f"{sentence}, not significantly different from the baseline. Among {len(lines)} equal"
+        " variations one is always best by chance: expect a lower score on other images (the"
+        " winner's curse)"
     )
 
 
-def _words(metric: str) -> str:
-    return metric.replace("_", " ").replace("f1", "F1")
-
-
-def _scores_table(compared: Comparison) -> str:
-    names = list(dict.fromkeys(("accuracy", METRIC, compared.metric)))
-    # For one run each there is nothing to say about seeds.
-    seeds = any(len(line.folders) > 1 for line in compared.lines)
-    header = ["variation", "runs"]
-    for name in names:
-        header += [_words(name), "by images", *(["by seeds"] if seeds else [])]
-    rows: list[Sequence[object]] = [header]
-    for line in compared.lines:
-        row: list[object] = [line.name, len(line.folders)]
-        for name in names:
-            found = line.metrics[name]
-            row += [f"{found.mean:.4f}", _interval(found.by_images)]
-            row += [_interval(found.by_seeds)] if seeds else []
-        rows.append(row)
-    return cli.table(rows)
-
-
-def _interval(ends: tuple[float, float] | None) -> str:
-    return "-" if ends is None else f"{ends[0]:.4f} to {ends[1]:.4f}"
-
-
-def _differences_table(compared: Comparison) -> str:
-    rows: list[Sequence[object]] = [
-        ("variation", _words(compared.metric), "p by images", "p by seeds", "adjusted", "verdict")
-    ]
-    for line in compared.lines:
-        found = line.difference
-        if found is None:
-            rows.append((line.name, "base", "", "", "", ""))
-            continue
-        seeds = "-" if found.p_seeds is None else f"{found.p_seeds:.4f}"
-        numbers = (f"{found.value:+.4f}", f"{found.p_images:.4f}", seeds)
-        rows.append((line.name, *numbers, f"{found.p_adjusted:.4f}", found.verdict))
-    return cli.table(rows)
+def metric_words(name: str) -> str:
+    """Returns a metric's name as it is written in a sentence."""
+    return name.replace("_", " ").replace("f1", "F1")

@@ -1,48 +1,45 @@
-"""Labels that predictions contradict, to be looked through: pictures, and corrections to edit."""
+"""Suspected label errors for review: a list, corrections to edit, and a page of their images."""
 
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from models.reporting import predictions
+from models.reporting.page import pictures_by_key
 from records.common import atomic, html
 from records.format.record_set import RecordSet
 
-OVERRIDES, PAGE = "overrides.csv", "doubts.html"
+LABEL_ISSUES, OVERRIDES, PAGE = "suspicious.csv", "overrides.csv", "doubts.html"
 _TEMPLATE = os.path.join(os.path.dirname(__file__), "doubts.html.j2")
-_MOST_PICTURES = 120
-_EDGE = 160
+_MAX_PICTURES = 120
 
 
 def write(
-    found: Sequence[Mapping[str, Any]], opened: RecordSet, split: str, output: str
-) -> tuple[str, str]:
-    """Writes `overrides.csv` and `doubts.html` into a folder; returns their paths.
+    issues: Sequence[Mapping[str, Any]], opened: RecordSet, split: str, output: str
+) -> tuple[str, str, str]:
+    """Writes `suspicious.csv`, `overrides.csv` and `doubts.html`; returns their paths.
 
-    A line of the CSV gives an image the class that was predicted, the strongest doubt first. Lines
-    of labels that are right are to be deleted; what is left is for `--overrides` of the next build.
+    `overrides.csv` assigns each image its predicted class. The user deletes the lines of labels
+    that are correct and passes the file to the next build as `--overrides`.
 
     Args:
-        found: of `predictions.suspicious`, the strongest contradiction first.
+        issues: from `predictions.label_issues`.
         opened: the records.
-        split: that holds all the images.
-        output: folder.
+        split: a split with all the images.
+        output: an existing folder.
     """
-    path, page = os.path.join(output, OVERRIDES), os.path.join(output, PAGE)
-    predictions.write_overrides(found, path)
-    index = opened.index(split)
-    shown = found[:_MOST_PICTURES]
-    keys = {line["key"] for line in shown}
-    rows = {key: row for row in range(len(index)) if (key := index.key(row)) in keys}
+    names = LABEL_ISSUES, OVERRIDES, PAGE
+    listed, overrides, page = (os.path.join(output, name) for name in names)
+    predictions.write_label_issues(issues, listed)
+    predictions.write_overrides(issues, overrides)
+    shown = issues[:_MAX_PICTURES]
+    pictures = pictures_by_key(opened, split, {issue["key"] for issue in shown})
     text = html.render(
         _TEMPLATE,
-        found=found,
-        images=len(index),
+        issues=issues,
+        images=len(opened.index(split)),
         overrides=OVERRIDES,
-        shown=[
-            (line, html.picture(opened.pixels(split, rows[line["key"]]), most=_EDGE))
-            for line in shown
-        ],
+        shown=[(issue, pictures[issue["key"]]) for issue in shown],
     )
     atomic.write_whole(page, text)
-    return path, page
+    return listed, overrides, page

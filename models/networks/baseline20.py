@@ -1,8 +1,8 @@
-"""The plain network that a student study on 20 classes of photos began with.
+"""The plain baseline of a student study on 20 classes of photos.
 
 Three convolutions and a wide dense layer; 99,190,292 parameters at 224x224 RGB, nearly all of them
-in that layer. The study wrote `Convolution2D(32, 3, 3)` in the manner of Keras 1, which Keras 2
-takes for a stride of 3: what it really trained had 198,164 parameters. This is what was meant.
+in that layer. The study wrote `Convolution2D(32, 3, 3)` as in Keras 1, which Keras 2 interprets as
+a stride of 3: it trained 198,164 parameters. This is the intended network.
 """
 
 from models.networks import blocks
@@ -17,19 +17,8 @@ def build(
 ) -> keras.Model:
     """Returns the network.
 
-    Args:
-        num_classes: number of logits.
-        input_shape: height, width and channels of the images.
-        dropout: rate before the last layer; after each pooling it is half of it.
-
-    Input shape:
-        float [batch, height, width, channels] in 0..1, at least 6 pixels each way.
-
-    Output shape:
-        float32 logits [batch, num_classes].
-
-    Raises:
-        ValueError: if the images are smaller, or the rate is none.
+    Images are in 0..1, at least 6 pixels each way; `dropout` is applied before the last layer, half
+    of it after each pooling.
     """
     blocks.check_size("baseline20", input_shape, 6)
     blocks.check_dropout(dropout)

@@ -1,13 +1,14 @@
-"""What several networks are made of: checks, normalized convolutions, inputs and heads.
+"""Building blocks of networks: checks, normalized convolutions, inputs and heads.
 
-A network is features, which transfer learning keeps, and a head, which it replaces. All layers of a
-head are named `head...` or `logits`; no other layer is.
+A network consists of features, which transfer learning keeps, and a head, which it replaces. The
+layers of the head, and only these, are named `head...` or `logits`.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 from models.networks.dropout import Dropout
+from records.common import checks
 from records.common.backend import keras, tf
 
 layers = keras.layers
@@ -26,36 +27,31 @@ def check_size(network: str, input_shape: Sequence[int], smallest: int) -> None:
         )
 
 
-def check_colour(network: str, input_shape: Sequence[int]) -> None:
-    """Raises ValueError if images of a shape [height, width, channels] are not RGB."""
+def check_rgb(network: str, input_shape: Sequence[int], smallest: int) -> None:
+    """Raises ValueError if images of a shape [height, width, channels] are small or not RGB."""
+    check_size(network, input_shape, smallest)
     if input_shape[2] != 3:
         raise ValueError(f"{network} takes images of 3 channels, got {input_shape[2]}")
 
 
 def check_dropout(rate: float) -> None:
-    """Raises ValueError if a rate is none of dropout."""
-    if not 0 <= rate < 1:
-        raise ValueError(f"dropout must lie in [0, 1), got {rate}")
-
-
-def check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    """Raises ValueError if the value of an option is none of its choices."""
-    if value not in choices:
-        raise ValueError(f"{option} must be one of {', '.join(choices)}, got {value!r}")
+    """Raises ValueError if a dropout rate is out of range."""
+    checks.between("dropout", rate, 0, 1, "[)")
 
 
 def batch_norm(name: str, *, epsilon: float = 1e-3) -> keras.layers.Layer:
     """Returns batch normalization (Ioffe & Szegedy 2015, arXiv:1502.03167).
 
-    Its statistics are those of the global batch, so that training does not depend on how many
-    replicas share it; to be called under the strategy's scope. One replica takes Keras' fused
-    kernel, which trains convnet 1.1 times as fast, without the correction of the variance that
-    several replicas do not have either. The momentum of 0.99 or 0.999 that is usual for ImageNet
-    lags behind by hundreds of steps, which are many epochs of a small set.
+    Its statistics are those of the global batch. Call it under the strategy's scope.
     """
-    several = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    # Synchronized, so that training does not depend on the number of replicas; a single replica
+    # uses Keras' fused kernel, which trains convnet 1.1 times as fast on 2 cores. Unlike the
+    # synchronized layer, it applies Bessel's correction to the moving variance: switched off.
+    synchronized = tf.distribute.get_strategy().num_replicas_in_sync > 1
+    # The usual momentum for ImageNet, 0.99 or 0.999, lags behind by hundreds of steps, which are
+    # many epochs of a small set.
     layer = layers.BatchNormalization(
-        momentum=0.9, epsilon=epsilon, synchronized=several, name=name
+        momentum=0.9, epsilon=epsilon, synchronized=synchronized, name=name
     )
     layer._bessels_correction_test_only = False
     return layer
@@ -71,16 +67,9 @@ def conv(
     normalized: bool = True,
     relu: bool = True,
 ) -> tf.Tensor:
-    """Returns a convolution of [batch, height, width, channels] that keeps the size, if no stride.
+    """Returns a convolution of [batch, height, width, channels] with padding.
 
-    Args:
-        x: input.
-        filters: channels of the output.
-        size: of the kernel, in pixels.
-        name: of the convolution; the normalization is `{name}_bn`.
-        strides: in pixels.
-        normalized: with batch normalization, and then without bias.
-        relu: end in a ReLU.
+    The convolution is named `name`, the normalization `{name}_bn`; with one there is no bias.
     """
     x = layers.Conv2D(
         filters,
@@ -98,14 +87,14 @@ def conv(
 
 @keras.saving.register_keras_serializable("models")
 class CaffeInput(keras.layers.Rescaling):
-    """RGB in 0..255 -> BGR minus the means of ImageNet, which networks of Caffe's time were given.
-
-    Computed in float32 whatever the policy, because bfloat16 rounds the means. It is a `Rescaling`,
-    by 1, so that whoever reads a model's first layers sees that it takes 0..255.
+    """RGB in 0..255 -> BGR minus the means of ImageNet, as Caffe's networks expect.
 
     Input shape and output shape:
         float [batch, height, width, 3].
     """
+
+    # A `Rescaling` by 1, so that `input_range` recognizes that the model expects 0..255. In float32
+    # under any policy, because bfloat16 would round the means.
 
     def __init__(self, scale: float = 1.0, offset: Sequence[float] = _MINUS_MEANS, **options: Any):
         super().__init__(scale, offset, **{"dtype": "float32", **options})
@@ -117,10 +106,10 @@ class CaffeInput(keras.layers.Rescaling):
 
 @keras.saving.register_keras_serializable("models")
 class MinPooling2D(keras.layers.MaxPooling2D):
-    """The smallest value of each window, 2x2 by default: it keeps dark strokes on white ground.
+    """The smallest value of each window, 2x2 by default: keeps dark strokes on a white background.
 
     Input shape and output shape:
-        as of `MaxPooling2D`.
+        as for `MaxPooling2D`.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -129,13 +118,7 @@ class MinPooling2D(keras.layers.MaxPooling2D):
 
 
 def logits(x: tf.Tensor, num_classes: int, *, initial: str = "glorot_uniform") -> tf.Tensor:
-    """Returns float32 logits [batch, classes] of values [batch, n], under any policy.
-
-    Args:
-        x: the values.
-        num_classes: number of logits.
-        initial: name of Keras' initializer of the weights.
-    """
+    """Returns float32 logits [batch, classes] of values [batch, n], under any policy."""
     dense = layers.Dense(num_classes, dtype="float32", kernel_initializer=initial, name="logits")
     return dense(x)
 
@@ -147,17 +130,17 @@ def head(
 
     Args:
         x: the features.
-        num_classes: number of logits.
-        kind: `gap` (the mean over the image), `linear` (that of `earlier` maps too, normalized),
-            `mlp` (the same and a layer of 512), `flatten` (every value by itself), or `deep`
-            (flattened, then layers of 4096, 4096, 2048 and 1024).
-        dropout: rate before each layer but the first of `deep`.
-        earlier: features of lower layers, which say more of texture than the last.
+        num_classes: at least 1.
+        kind: `gap` (global average pooling), `linear` (`gap` of the `earlier` maps too, then
+            normalization), `mlp` (`linear` and a hidden layer of 512), `flatten` (no pooling), or
+            `deep` (flattened, then layers of 4096, 4096, 2048 and 1024).
+        dropout: rate before each layer except the first of `deep`, 0 to below 1.
+        earlier: features of lower layers, which contain more texture than the last.
 
     Raises:
-        ValueError: if `kind` or `dropout` is wrong.
+        ValueError: if `kind` or `dropout` is out of range.
     """
-    check_choice("head", kind, HEADS)
+    checks.one_of("head", kind, HEADS)
     check_dropout(dropout)
     if kind == "gap":
         x = layers.GlobalAveragePooling2D(name="head_pool")(x)
@@ -170,14 +153,14 @@ def head(
         if number > 1:
             x = Dropout(dropout, name=f"head_dropout{number - 1}")(x)
         x = layers.Dense(width, activation="relu", name=f"head_dense{number}")(x)
-    # A few dozen steps do not undo random logits of normalized features. From zero, 121 instead of
-    # 118 of 148 photographs were right in ten folds: alone within noise, but as in other trials.
+    # A few dozen steps do not unlearn random logits of normalized features. Starting from zero, 121
+    # instead of 118 of 148 photos were correct in ten folds: within noise, but other trials agree.
     initial = "zeros" if kind in ("linear", "mlp") else "glorot_uniform"
     return logits(Dropout(dropout, name="head_dropout")(x), num_classes, initial=initial)
 
 
 def _means(maps: Sequence[tf.Tensor]) -> tf.Tensor:
-    """Returns the means over the image of several maps, normalized."""
+    """Returns the global averages of several feature maps, normalized."""
     means = [
         layers.GlobalAveragePooling2D(name=f"head_pool{number}")(each)
         for number, each in enumerate(maps, start=1)

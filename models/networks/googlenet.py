@@ -1,7 +1,7 @@
 """GoogLeNet (Szegedy et al. 2014, arXiv:1409.4842), with the widths of its table 1.
 
-Without the two auxiliary heads, which the batch normalization that came after it made unnecessary
-(Szegedy et al. 2015, arXiv:1512.00567), and without local response normalization.
+Without local response normalization, and without the two auxiliary heads, which batch normalization
+made unnecessary (Szegedy et al. 2015, arXiv:1512.00567).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ layers = keras.layers
 
 @dataclasses.dataclass(frozen=True)
 class _Widths:
-    """Channels in an inception module; `_reduce` is the 1x1 convolution before."""
+    """Channels in an inception module; `_reduce`: of the 1x1 convolution before a larger one."""
 
     one: int
     three_reduce: int
@@ -46,20 +46,8 @@ def build(
 ) -> keras.Model:
     """Returns the network.
 
-    Args:
-        num_classes: number of logits.
-        input_shape: height, width and channels of the images.
-        dropout: rate before the last layer.
-        batch_norm: normalize each convolution before its ReLU.
-
-    Input shape:
-        float [batch, height, width, channels] in 0..1, at least 32 pixels each way.
-
-    Output shape:
-        float32 logits [batch, num_classes].
-
-    Raises:
-        ValueError: if the images are smaller, or the rate is none.
+    Images are in 0..1, at least 32 pixels each way; `dropout` is applied before the last layer,
+    batch normalization before each ReLU of a convolution.
     """
     blocks.check_size("googlenet", input_shape, 32)
     inputs = keras.Input(input_shape)

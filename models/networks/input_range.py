@@ -1,21 +1,23 @@
-"""Which pixel values a model takes, read from the scaling layers it begins with.
+"""The range of pixel values that a model expects, inferred from its first scaling layer.
 
-A model of `tf_keras.applications` may scale its images itself. Scaled before as well, they arrive
-255 times too small, and training sticks near chance without any error.
+A model of `tf_keras.applications` may scale its images itself. If the pipeline scales them too,
+they are 255 times too small, and training stays near chance without any error.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 
+from datapipe.augment import value_range
+from records.common import checks
 from records.common.backend import keras
 
 layers = keras.layers
 
-RANGES = ("0..1", "-1..1", "0..255")
+RANGES = tuple(value_range.RANGES)
 
 _SCALING = (layers.Rescaling, layers.Normalization)
-# These move or cut pixels and leave their range.
+# These move or crop pixels without changing their range.
 _NEUTRAL = (
     *(layers.InputLayer, layers.Resizing, layers.CenterCrop, layers.ZeroPadding2D),
     *(layers.Cropping2D, layers.Reshape, layers.Permute, layers.RandomFlip, layers.RandomCrop),
@@ -25,21 +27,17 @@ _NEUTRAL = (
 
 
 def expected(model: keras.Model) -> str | None:
-    """Returns the range of images for which the scaling layers at the input of a model are made.
+    """Returns the range, one of `RANGES`, that a built model's first scaling layer expects.
 
-    They are looked for in nested models too, behind layers that only move pixels. The first
-    `Rescaling` or `Normalization` that does anything decides:
+    That is the first `Rescaling` or `Normalization` that is not the identity, also within nested
+    models, if only layers that move pixels come before it:
 
-    - it shrinks more than 20 times, or maps a value above 1 to 0: `0..255`;
+    - it divides by more than 20, or maps a value above 1 to 0: `0..255`;
     - else it maps a value below 0 to 0: `-1..1`;
-    - else: `0..1`. A `Normalization` fitted to bright images in -1..1 is taken for this one.
+    - else: `0..1`. A `Normalization` fitted to bright images in -1..1 is mistaken for this one.
 
-    Args:
-        model: built.
-
-    Returns:
-        A name of `RANGES`; None if there is no such layer, or the way from the input cannot be
-        followed (it branches, or the model is a class of its own).
+    None if there is no such layer, or the path from the input cannot be followed (it branches, or
+    the model is a custom class).
     """
     layer = _first_scaling(model)
     if layer is None:
@@ -54,31 +52,29 @@ def expected(model: keras.Model) -> str | None:
 
 
 def check(model: keras.Model, given: str, declared: str | None = None) -> None:
-    """Refuses a model that is given images in another range than it takes.
+    """Raises ValueError if a model gets images in a range other than it expects.
 
     Args:
-        model: built.
-        given: a name of `RANGES`, the images that the pipeline makes.
-        declared: what the model's maker says it takes, if anything.
+        model: a built model.
+        given: the range that the pipeline produces, one of `RANGES`.
+        declared: the range that the model's author declares, one of `RANGES`, if any.
 
     Raises:
-        ValueError: if `given` or `declared` is no range, or if they or the layers of the model
-            disagree; it names the layer and what it does.
+        ValueError: if `given` or `declared` is unknown, or they or the model's scaling layer
+            disagree; it describes the layer.
     """
-    for name, value in (("given", given), ("declared", declared or given)):
-        if value not in RANGES:
-            raise ValueError(f"{name} range must be one of {', '.join(RANGES)}, got {value!r}")
+    checks.one_of("given range", given, RANGES)
+    checks.one_of("declared range", declared or given, RANGES)
     if declared not in (None, given):
         raise ValueError(
-            f"model {model.name!r} is declared to take images in {declared}, but is given {given};"
-            f" give it {declared}"
+            f"model {model.name!r} is declared to expect images in {declared}, got {given}; use"
+            f" {declared}"
         )
-    wanted = expected(model)
-    if wanted not in (None, given):
+    inferred = expected(model)
+    if inferred not in (None, given):
         raise ValueError(
-            f"model {model.name!r} takes images in {wanted}, but is given {given}: it begins with"
-            f" {_described(_first_scaling(model))}; give it {wanted}, or build it without"
-            " that layer"
+            f"model {model.name!r} expects images in {inferred}, got {given}: it begins with"
+            f" {_described(_first_scaling(model))}; use {inferred}, or build it without that layer"
         )
 
 
@@ -94,7 +90,7 @@ def _first_scaling(model: keras.Model) -> keras.layers.Layer | None:
 
 
 def _from_the_input(model: keras.Model) -> Iterator[keras.layers.Layer | None]:
-    """Yields the layers in the order of the data, nested models opened; None where it branches."""
+    """Yields the layers in data order, including those of nested models; None at a branch."""
     for layer in _chain(model):
         if isinstance(layer, keras.Model):
             yield from _from_the_input(layer)
@@ -106,7 +102,7 @@ def _chain(model: keras.Model) -> Iterator[keras.layers.Layer | None]:
     if isinstance(model, keras.Sequential):
         yield from model.layers
         return
-    # Only a functional model knows which layer follows which.
+    # Only a functional model has the graph of its layers.
     inside = {id(layer) for layer in model.layers}
     inputs = [layer for layer in model.layers if isinstance(layer, layers.InputLayer)]
     following = inputs
@@ -119,9 +115,9 @@ def _chain(model: keras.Model) -> Iterator[keras.layers.Layer | None]:
 
 
 def _coefficients(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (scale, offset) by channel: the layer's output is its input times scale plus offset.
+    """Returns (scale, offset) for each channel: output = input * scale + offset.
 
-    A `Normalization` without any statistics yet does nothing.
+    A `Normalization` without statistics is the identity.
     """
     if isinstance(layer, layers.Rescaling):
         return np.atleast_1d(layer.scale).astype(float), np.atleast_1d(layer.offset).astype(float)

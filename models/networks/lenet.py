@@ -1,11 +1,12 @@
-"""A small plain network in the manner of LeNet: three convolutions, each followed by pooling.
+"""A small plain network like LeNet: three convolutions, each followed by pooling.
 
-After LeCun et al. 1998 (doi:10.1109/5.726791), with the widths of a student study on O and X: at
-150x150 RGB and one output it has 1,212,513 parameters, at 64x64 176,225.
+After LeCun et al. 1998 (doi:10.1109/5.726791), with the widths of a student study on the letters O
+and X: with one output, 1,212,513 parameters at 150x150 RGB, 176,225 at 64x64.
 """
 
 from models.networks import blocks
 from models.networks.dropout import Dropout
+from records.common import checks
 from records.common.backend import keras
 
 layers = keras.layers
@@ -28,24 +29,12 @@ def build(
 ) -> keras.Model:
     """Returns the network.
 
-    Args:
-        num_classes: number of logits.
-        input_shape: height, width and channels of the images.
-        pooling: `max`, `average`, or `min`, which keeps dark glyphs on white ground.
-        dropout: rate before the last layer.
-        batch_norm: normalize each convolution before its ReLU.
-
-    Input shape:
-        float [batch, height, width, channels] in 0..1, at least 22 pixels each way.
-
-    Output shape:
-        float32 logits [batch, num_classes].
-
-    Raises:
-        ValueError: if the images are smaller, or an option has no such value.
+    Images are in 0..1, at least 22 pixels each way; `dropout` is applied before the last layer,
+    batch normalization before each ReLU of a convolution. `pooling` is `max`, `average` or `min`,
+    which preserves dark glyphs on a white background.
     """
     blocks.check_size("lenet", input_shape, 22)
-    blocks.check_choice("pooling", pooling, tuple(POOLINGS))
+    checks.one_of("pooling", pooling, POOLINGS)
     blocks.check_dropout(dropout)
     model = keras.Sequential([keras.Input(input_shape)], name="lenet")
     for number, filters in enumerate(_WIDTHS, start=1):

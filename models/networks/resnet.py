@@ -1,11 +1,11 @@
 """A residual network of bottleneck blocks for small images.
 
-Blocks of He et al. 2016 (arXiv:1512.03385), three to each of the widths 64, 128, 256 and 512, which
-a student study found best; the stride stands in the 3x3 convolution (Goyal et al. 2017,
-arXiv:1706.02677). The stem is one 3x3 convolution of stride 2: that of ImageNet, 7x7 and pooling,
-would leave 16 pixels of 64 before the first block and 2 after the last, this one leaves 32 and 4.
-Only the head drops units: dropout before batch normalization shifts the variance that it learns
-(Li et al. 2019, arXiv:1801.05134), so no block holds both.
+Blocks of He et al. 2016 (arXiv:1512.03385), three for each of the widths 64, 128, 256 and 512, the
+best configuration of a student study; the 3x3 convolution has the stride (Goyal et al. 2017,
+arXiv:1706.02677). The stem is one 3x3 convolution of stride 2: of 64 pixels it leaves 32 before the
+first block and 4 after the last; the stem for ImageNet, 7x7 and pooling, would leave 16 and 2. Only
+the head has dropout: before batch normalization it would shift the learned variance (Li et al.
+2019, arXiv:1801.05134).
 """
 
 from models.networks import blocks
@@ -24,19 +24,7 @@ def build(
 ) -> keras.Model:
     """Returns the network.
 
-    Args:
-        num_classes: number of logits.
-        input_shape: height, width and channels of the images.
-        dropout: rate before the last layer.
-
-    Input shape:
-        float [batch, height, width, channels] in 0..1, at least 16 pixels each way.
-
-    Output shape:
-        float32 logits [batch, num_classes].
-
-    Raises:
-        ValueError: if the images are smaller, or the rate is none.
+    Images are in 0..1, at least 16 pixels each way; `dropout` is applied before the last layer.
     """
     blocks.check_size("resnet_bottleneck", input_shape, 16)
     inputs = keras.Input(input_shape)
@@ -50,7 +38,7 @@ def build(
 
 
 def _bottleneck(x: tf.Tensor, width: int, *, name: str, strides: int) -> tf.Tensor:
-    """Returns a block of 1x1, 3x3 and 1x1 convolutions beside a shortcut, its layers so named."""
+    """Returns a block of 1x1, 3x3 and 1x1 convolutions and a shortcut."""
     expanded, shortcut = width * _EXPANSION, x
     if x.shape[-1] != expanded:
         shortcut = blocks.conv(x, expanded, 1, name=f"{name}_shortcut", strides=strides, relu=False)

@@ -1,7 +1,7 @@
 """SqueezeNet 1.1 (Iandola et al. 2016, arXiv:1602.07360): 722,496 parameters before the head.
 
-Layers are named as in the ImageNet weights for Keras that are in circulation, so that
-`transfer.init_from` reads them; images are centred as for those.
+Layers are named as in the ImageNet weights published for Keras, so that `transfer.init_from` can
+read them; images are centred as these weights expect.
 """
 
 from models.networks import blocks
@@ -9,7 +9,7 @@ from records.common.backend import keras, tf
 
 layers = keras.layers
 
-# Channels of the 1x1 convolution before each fire module's two, and of each of these.
+# Channels of each fire module: of its squeeze convolution, and of each of its two expansions.
 _FIRES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
 _POOLED_AFTER = (3, 5)  # the numbers of fire modules; the first is fire2
 
@@ -23,24 +23,11 @@ def build(
 ) -> keras.Model:
     """Returns the network.
 
-    Args:
-        num_classes: number of logits.
-        input_shape: height, width and channels (3) of the images.
-        head: as of `blocks.head`, `linear` and `mlp` with the last two fire modules; the paper's is
-            a 1x1 convolution that is averaged after, the same as `gap` but for a ReLU.
-        dropout: rate before the layers of the head.
-
-    Input shape:
-        float RGB [batch, height, width, 3] in 0..255, at least 31 pixels each way.
-
-    Output shape:
-        float32 logits [batch, num_classes].
-
-    Raises:
-        ValueError: if the images are smaller or not RGB, or an option has no such value.
+    Images are RGB in 0..255, at least 31 pixels each way; `dropout` is applied before the layers of
+    the head. `head` is the `kind` of `blocks.head`; `linear` and `mlp` use the last two fire
+    modules. The paper's head, a 1x1 convolution and then pooling, is `gap` except for a ReLU.
     """
-    blocks.check_size("squeezenet", input_shape, 31)
-    blocks.check_colour("squeezenet", input_shape)
+    blocks.check_rgb("squeezenet", input_shape, 31)
     inputs = keras.Input(input_shape)
     x = blocks.CaffeInput()(inputs)
     x = layers.Conv2D(64, 3, strides=2, activation="relu", name="conv1")(x)

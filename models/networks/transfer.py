@@ -1,6 +1,6 @@
-"""Transfer learning: the features of a network (its base) filled with what another run learned.
+"""Transfer learning: a network's features (its base) are initialized with trained weights.
 
-Weights are read as plain numbers, by h5py; no code of a file is ever run.
+Weights are read as plain numbers, by h5py; code in a file is never run.
 """
 
 import json
@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import h5py  # type: ignore[import-untyped]
 import numpy as np
 
+from models import run_files
 from records.common.backend import keras, tf
 
 layers = keras.layers
 applications = keras.applications
 
-# The base of a network by the names of its layers, each with its numbers in Keras' order.
+# The weights of the base by layer name, each layer's in Keras' order.
 Weights = Mapping[str, Sequence[np.ndarray]]
 
 IMAGENET: dict[str, Callable[..., keras.Model]] = {
@@ -28,9 +29,8 @@ IMAGENET: dict[str, Callable[..., keras.Model]] = {
     "mobilenet": applications.MobileNetV2,
 }
 
-_RUN, _BEST = "run.json", "best.weights.h5"  # of a run folder
-_SHOWN = 3  # misfits that an error names
-# What heads are made of, as .weights.h5 calls it; two runs of one network may differ in these.
+_SHOWN = 3  # mismatches listed in an error
+# Kinds of layers in heads, as named in .weights.h5; two runs of a network may differ in these.
 _HEAD_KINDS = ("dense", "dropout", "flatten", "global_average_pooling2d")
 
 
@@ -40,47 +40,45 @@ def head_layers(model: keras.Model) -> list[keras.layers.Layer]:
 
 
 def base_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Returns the layers of the features, nested models opened."""
+    """Returns the layers of the features, including those of nested models."""
     return [layer for layer in _flat(model) if not _is_head(layer)]
 
 
 def base_variables(model: keras.Model) -> list[tf.Variable]:
-    """Returns all numbers of the features, trainable or not."""
+    """Returns all variables of the features, trainable or not."""
     return [variable for layer in base_layers(model) for variable in layer.weights]
 
 
 def freeze(model: keras.Model) -> None:
-    """Holds the features as they are; batch normalization then uses its learned statistics.
+    """Excludes the features from training; batch normalization then uses its moving statistics.
 
-    A model that is compiled already must be compiled again, here and in `unfreeze`.
+    A compiled model must be compiled again, here and in `unfreeze`.
     """
     for layer in base_layers(model):
         layer.trainable = False
 
 
 def unfreeze(model: keras.Model) -> None:
-    """Lets the features be trained, except batch normalization.
-
-    That keeps its statistics, scale and shift, as Keras' guide to fine-tuning advises: statistics
-    of the new images would undo at once what the layers after it have learned.
-    """
+    """Includes the features in training again, except batch normalization."""
+    # Its statistics, scale and shift stay frozen, as Keras' guide to fine-tuning advises: those of
+    # the new images would destroy what the layers after it have learned.
     for layer in base_layers(model):
         layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
 
 def init_from(model: keras.Model, source: str, *, name: str) -> str:
-    """Fills the features of a network; returns a sentence that says with what.
+    """Initializes the features of a network; returns a message about the weights.
 
     Args:
-        model: built by the zoo; its head is left as it is.
-        source: `imagenet`, where Keras publishes such weights for the network (they are
-            downloaded); or the folder of a run, whose best weights are taken; or a file of weights,
-            `.weights.h5` as a run writes it, or `.h5` as Keras published them, by layer name.
+        model: built by the zoo; its head is not changed.
+        source: `imagenet`, to download the weights that Keras publishes for the network; or a run
+            folder, for its best weights; or a weights file: `.weights.h5` as written by a run, or
+            `.h5` as published by Keras, by layer name.
         name: of the network in the zoo.
 
     Raises:
-        ValueError: if there are no such weights, if they are of another network, or if one number
-            of the features is missing among them.
+        ValueError: if there are no such weights, they are of another network, or they lack a
+            variable of the features.
     """
     if source == "imagenet":
         weights, origin = _imagenet(name), "ImageNet (tf_keras.applications)"
@@ -89,7 +87,7 @@ def init_from(model: keras.Model, source: str, *, name: str) -> str:
     else:
         weights, origin = _file(model, source), source
     count = _fill(model, weights, source)
-    return f"the features of {name} begin with {count:,} numbers from {origin}"
+    return f"features of {name} initialized with {count:,} parameters from {origin}"
 
 
 def _flat(model: keras.Model) -> Iterator[keras.layers.Layer]:
@@ -107,42 +105,42 @@ def _is_head(layer: keras.layers.Layer) -> bool:
 def _imagenet(name: str) -> Weights:
     if name not in IMAGENET:
         raise ValueError(
-            f"there are no ImageNet weights to download for {name}; there are for"
-            f" {', '.join(IMAGENET)}, others begin with a run folder or a file of weights"
+            f"ImageNet weights can be downloaded for {', '.join(IMAGENET)}, not for {name}, which"
+            " can be initialized from a run folder or a weights file"
         )
     try:
         published = IMAGENET[name](include_top=False, weights="imagenet")
     except Exception as error:  # the downloader has no error class of its own
         raise ValueError(
-            f"cannot download the ImageNet weights of {name} ({error}); get the file some other"
-            " way and give its path (.h5, the variant without the top) instead of 'imagenet'"
+            f"cannot download the ImageNet weights of {name} ({error}); obtain the file otherwise"
+            " and pass its path (.h5, the variant without the top) instead of 'imagenet'"
         ) from None
     return {layer.name: layer.get_weights() for layer in _flat(published)}
 
 
 def _run(model: keras.Model, folder: str, name: str) -> Weights:
-    path = os.path.join(folder, _RUN)
+    path = os.path.join(folder, run_files.RUN)
     try:
         with open(path, encoding="utf-8") as file:
             run = json.load(file)
         trained = run["model"]
     except FileNotFoundError:
-        raise ValueError(f"no finished run in {folder!r}: {_RUN} is missing") from None
+        raise ValueError(f"no finished run in {folder!r}: {run_files.RUN} is missing") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {type(error).__name__}: {error}") from None
     if trained != name:
         raise ValueError(f"the run {folder} trained {trained!r}, this network is {name!r}")
-    return _file(model, os.path.join(folder, _BEST))
+    return _file(model, os.path.join(folder, run_files.BEST))
 
 
 def _file(model: keras.Model, path: str) -> Weights:
     if not path.endswith(".h5"):
         raise ValueError(
-            "weights must be 'imagenet', a run folder or a file .h5 or .weights.h5, got"
-            f" {path!r}; other files may hold code, which is never run"
+            "weights must be 'imagenet', a run folder, or an .h5 or .weights.h5 file, got"
+            f" {path!r}; other formats may contain code, which is never run"
         )
     if not os.path.isfile(path):
-        raise ValueError(f"no file of weights {path!r}")
+        raise ValueError(f"the weights file {path!r} does not exist")
     try:
         with h5py.File(path, "r") as file:
             if "layers" in file and "layer_names" not in file.attrs:
@@ -153,17 +151,17 @@ def _file(model: keras.Model, path: str) -> Weights:
 
 
 def _by_name(model: keras.Model, file: h5py.Group) -> Weights:
-    """Reads the older format of Keras, a group for each layer, its arrays listed in order."""
-    wanted = {layer.name for layer in base_layers(model)}  # heads may take gigabytes
+    """Reads the older format of Keras: a group for each layer, which lists its arrays in order."""
+    needed = {layer.name for layer in base_layers(model)}  # heads may have gigabytes
     return {
         name: [np.asarray(file[name][part]) for part in _listed(file[name], "weight_names")]
         for name in _listed(file, "layer_names")
-        if name in wanted
+        if name in needed
     }
 
 
 def _listed(group: h5py.Group, attribute: str) -> list[str]:
-    """Returns an attribute of names; Keras cuts long ones in parts, which it numbers."""
+    """Returns an attribute that lists names; Keras splits long ones into numbered parts."""
     if attribute in group.attrs:
         parts = [group.attrs[attribute]]
     else:
@@ -176,17 +174,17 @@ def _listed(group: h5py.Group, attribute: str) -> list[str]:
 
 
 def _by_kind(model: keras.Model, file: h5py.Group, path: str) -> Weights:
-    """Reads the newer format, which knows layers by kind and number, in the order of the model.
+    """Reads the newer format, which numbers the layers of each kind in the order of the model.
 
-    So the layers of the features must be the same ones, of each kind as many.
+    The features must therefore have the same number of layers of each kind.
     """
     keys = _keys(model)
-    wanted, found = (_kinds(names) for names in (keys.values(), file))
-    if wanted != found:
-        kind = min(wanted.items() ^ found.items())[0]
+    expected, actual = (_kinds(names) for names in (keys.values(), file))
+    if expected != actual:
+        kind = min(expected.items() ^ actual.items())[0]
         raise ValueError(
-            f"the weights {path} are of another network, or of other options: it has"
-            f" {found[kind]} layers {kind}, this one {wanted[kind]}"
+            f"the weights {path} are of another network, or of other options: they must have"
+            f" {expected[kind]} layers {kind}, got {actual[kind]}"
         )
     return {name: _numbers(file[key]["vars"]) for name, key in keys.items() if key in file}
 
@@ -203,7 +201,7 @@ def _keys(model: keras.Model) -> dict[str, str]:
 
 
 def _kinds(keys: Iterable[str]) -> Counter[str]:
-    """Returns how many layers of each kind keys stand for, without those that heads differ in."""
+    """Returns the number of layers of each kind, except the kinds in which heads differ."""
     kinds = Counter(re.sub(r"_\d+$", "", key) for key in keys)
     return Counter({kind: count for kind, count in kinds.items() if kind not in _HEAD_KINDS})
 
@@ -218,29 +216,29 @@ def _numbers(group: h5py.Group) -> list[np.ndarray]:
 
 
 def _fill(model: keras.Model, weights: Weights, source: str) -> int:
-    """Sets all numbers of the features or none; returns how many they are."""
-    wanted = [layer for layer in base_layers(model) if layer.weights]
-    misfits = [misfit for layer in wanted for misfit in _misfits(layer, weights.get(layer.name))]
-    if misfits:
+    """Sets all variables of the features or none; returns the number of parameters."""
+    base = [layer for layer in base_layers(model) if layer.weights]
+    problems = [each for layer in base for each in _mismatches(layer, weights.get(layer.name))]
+    if problems:
         total = len(base_variables(model))
-        more = f" and {len(misfits) - _SHOWN} more" if len(misfits) > _SHOWN else ""
+        more = f" and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ValueError(
-            f"{source} must hold every variable of the features of {model.name!r},"
-            f" {total - len(misfits)} of {total} fit: {'; '.join(misfits[:_SHOWN])}{more}"
+            f"{source} must contain every variable of the features of {model.name!r},"
+            f" {total - len(problems)} of {total} match: {'; '.join(problems[:_SHOWN])}{more}"
         )
-    for layer in wanted:
+    for layer in base:
         layer.set_weights(weights[layer.name])
-    return sum(layer.count_params() for layer in wanted)
+    return sum(layer.count_params() for layer in base)
 
 
-def _misfits(layer: keras.layers.Layer, found: Sequence[np.ndarray] | None) -> Iterator[str]:
-    """Yields what is wrong with each variable of a layer."""
-    found = found or ()
+def _mismatches(layer: keras.layers.Layer, arrays: Sequence[np.ndarray] | None) -> Iterator[str]:
+    """Yields the mismatches between the variables of a layer and some arrays."""
+    arrays = arrays or ()
     for number, variable in enumerate(layer.weights):
         name, shape = variable.name.partition(":")[0], tuple(variable.shape)
-        if number >= len(found):
+        if number >= len(arrays):
             yield f"{name} {shape} is missing"
-        elif found[number].shape != shape:
-            yield f"{name} must be {shape}, got {found[number].shape}"
-        elif number == len(layer.weights) - 1 and len(found) > len(layer.weights):
-            yield f"{layer.name} must have {len(layer.weights)} arrays, got {len(found)}"
+        elif arrays[number].shape != shape:
+            yield f"{name} must have shape {shape}, got {arrays[number].shape}"
+        elif number == len(layer.weights) - 1 and len(arrays) > len(layer.weights):
+            yield f"{layer.name} must have {len(layer.weights)} arrays, got {len(arrays)}"

@@ -1,4 +1,9 @@
-"""The networks there are, by name. Each gives float32 logits from a last layer named `logits`."""
+"""The networks by name.
+
+Each maps float images [batch, height, width, channels] to float32 logits [batch, classes], from a
+last layer named `logits`. Building one raises ValueError if images are too small or an option is
+out of range. Every `dropout` is a rate of 0 to below 1.
+"""
 
 import dataclasses
 import inspect
@@ -14,8 +19,8 @@ from models.networks import (
     lenet,
     resnet,
     squeezenet,
-    vgg,
 )
+from records.common import checks
 from records.common.backend import keras
 
 
@@ -24,20 +29,16 @@ class Network:
     """A network that can be built.
 
     Attributes:
-        build: makes it, a function of (num_classes, input_shape) and of options by keyword;
-            input_shape is (height, width, channels).
-        input_range: of the images it takes, a name of `input_range.RANGES`.
+        build: (num_classes, input_shape, options by keyword) -> model; input_shape is (height,
+            width, channels).
+        input_range: range of the pixel values, one of `input_range.RANGES`.
     """
 
     build: Callable[..., keras.Model]
     input_range: str
 
     def __post_init__(self) -> None:
-        if self.input_range not in input_range.RANGES:
-            raise ValueError(
-                f"input_range must be one of {', '.join(input_range.RANGES)},"
-                f" got {self.input_range!r}"
-            )
+        checks.one_of("input_range", self.input_range, input_range.RANGES)
 
 
 MODELS = {
@@ -47,8 +48,8 @@ MODELS = {
     "resnet_bottleneck": Network(resnet.build, "0..1"),
     "googlenet": Network(googlenet.build, "0..1"),
     "squeezenet": Network(squeezenet.build, "0..255"),
-    "vgg16": Network(vgg.vgg16, "0..255"),
-    "vgg19": Network(vgg.vgg19, "0..255"),
+    "vgg16": Network(applications.vgg16, "0..255"),
+    "vgg19": Network(applications.vgg19, "0..255"),
     "resnet50": Network(applications.resnet50, "0..255"),
     "efficientnet": Network(applications.efficientnet, "0..255"),
     "mobilenet": Network(applications.mobilenet, "-1..1"),
@@ -56,12 +57,9 @@ MODELS = {
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Returns the names of the options that a network takes.
-
-    Raises:
-        ValueError: if there is no such network.
-    """
-    parameters = inspect.signature(_network(name).build).parameters.values()
+    """Returns the names of a network's options; ValueError if there is no such network."""
+    checks.one_of("model", name, MODELS)
+    parameters = inspect.signature(MODELS[name].build).parameters.values()
     return tuple(each.name for each in parameters if each.kind is each.KEYWORD_ONLY)
 
 
@@ -70,26 +68,15 @@ def build(
 ) -> keras.Model:
     """Returns a new network.
 
-    Args:
-        name: of the network.
-        num_classes: number of logits, at least 1.
-        input_shape: height, width and channels of the images.
-        **options: those of the network; None stands for its default.
+    `input_shape` is (height, width, channels); an option of None has the network's default.
 
     Raises:
-        ValueError: if there is no such network or no such option, or a value is wrong.
+        ValueError: if there is no such network or option, or a value is out of range.
     """
-    network, taken = _network(name), options_of(name)
-    given = {option: value for option, value in options.items() if value is not None}
-    for option in given:
-        if option not in taken:
-            raise ValueError(f"{name} takes no option {option!r}; it takes {', '.join(taken)}")
-    if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
-    return network.build(num_classes, input_shape, **given)
-
-
-def _network(name: str) -> Network:
-    if name not in MODELS:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name!r}")
-    return MODELS[name]
+    known = options_of(name)
+    changed = {option: value for option, value in options.items() if value is not None}
+    for option in changed:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}; it has {', '.join(known)}")
+    checks.at_least("num_classes", num_classes, 1)
+    return MODELS[name].build(num_classes, input_shape, **changed)

@@ -1,4 +1,4 @@
-"""One table of predictions by parts: by domain, by attribute, by how large the groups are."""
+"""Scores of parts of a table of predictions: by domain, attribute, or group size."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from models.metrics.confusion import Images, Score
 from models.metrics.table import Table
 
 _GROUP_SIZES = ((1, 1), (2, 3), (4, 7), (8, 15), (16, math.inf))
-_SHOWN = ("accuracy", "macro_f1", "balanced_accuracy")
+_MAIN = ("accuracy", "macro_f1", "balanced_accuracy")
 
 
 def by_domain(table: Table) -> dict[str, dict[str, Score]]:
-    """Returns the scores of each domain, by name; nothing if there is only one."""
+    """Returns the scores of each domain, by name; empty if there is only one."""
     domains = np.array(table.domains, object)
     if len(set(table.domains)) < 2:
         return {}
@@ -25,49 +25,48 @@ def by_domain(table: Table) -> dict[str, dict[str, Score]]:
 
 
 def by_group_size(table: Table) -> dict[str, dict[str, Score]]:
-    """Returns the scores of the images whose group has so many of them, such as `2 to 3`.
-
-    Nothing if all are of one range.
-    """
+    """Returns the scores by range of group sizes, such as `2 to 3`; empty if there is only one."""
     _, number, counts = np.unique(table.groups, return_inverse=True, return_counts=True)
     size = counts[number]
     rows = {
         _range(low, high): np.flatnonzero((size >= low) & (size <= high))
         for low, high in _GROUP_SIZES
     }
-    present = {name: some for name, some in rows.items() if len(some)}
-    return {name: _scores(table, some) for name, some in present.items() if len(present) > 1}
+    present = {name: numbers for name, numbers in rows.items() if len(numbers)}
+    return {name: _scores(table, rows[name]) for name in present if len(present) > 1}
 
 
 def by_attribute(
     table: Table, attributes: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, Any]]:
-    """Returns what the classes, as combinations of attributes, say of each attribute alone.
+    """Returns the scores of each attribute alone, if classes are combinations of attributes.
 
     Args:
-        table: of all combinations as classes, the last attribute changing fastest.
-        attributes: the values of each.
+        table: its classes are all combinations, the last attribute changing fastest.
+        attributes: the values of each attribute, by its name.
 
     Returns:
-        By attribute: `values`, `confusion` [values, values], and the scores.
+        `values`, `confusion` [values, values] and the scores of each attribute.
 
     Raises:
-        ValueError: if there are not as many classes as combinations.
+        ValueError: if the number of classes is not that of the combinations.
     """
     sizes = [len(values) for values in attributes.values()]
     num_classes = table.probabilities.shape[1]
     if attributes and math.prod(sizes) != num_classes:
-        raise ValueError(f"{num_classes} classes are not the {math.prod(sizes)} combinations")
+        raise ValueError(
+            f"classes must be the {math.prod(sizes)} combinations of attributes, got {num_classes}"
+        )
     found = {}
-    for place, (name, values) in enumerate(attributes.items()):
+    for axis, (name, values) in enumerate(attributes.items()):
         labels, predicted = (
-            np.unravel_index(column, sizes)[place] for column in (table.labels, table.predicted)
+            np.unravel_index(column, sizes)[axis] for column in (table.labels, table.predicted)
         )
         matrix = confusion.confusion(labels, predicted, len(values))
         found[name] = {
             "values": list(values),
             "confusion": matrix.tolist(),
-            **_shown(matrix, Images(labels, predicted, table.groups)),
+            **_main_scores(matrix, Images(labels, predicted, table.groups)),
         }
     return found
 
@@ -75,12 +74,12 @@ def by_attribute(
 def _scores(table: Table, rows: np.ndarray) -> dict[str, Score]:
     labels, predicted = table.labels[rows], table.predicted[rows]
     matrix = confusion.confusion(labels, predicted, table.probabilities.shape[1])
-    return _shown(matrix, Images(labels, predicted, table.groups[rows]))
+    return _main_scores(matrix, Images(labels, predicted, table.groups[rows]))
 
 
-def _shown(matrix: np.ndarray, images: Images) -> dict[str, Score]:
+def _main_scores(matrix: np.ndarray, images: Images) -> dict[str, Score]:
     scores = confusion.scores(matrix, images)
-    return {name: scores[name] for name in _SHOWN}
+    return {name: scores[name] for name in _MAIN}
 
 
 def _range(low: float, high: float) -> str:

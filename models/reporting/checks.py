@@ -1,253 +1,267 @@
-"""What is wrong with a run, as far as its report can tell, with the causes that were looked for."""
+"""Automatic checks of an evaluation: warnings, with advice and possible causes.
+
+`CHECKS` lists them; a new check is a function and an entry in that list.
+"""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
-from models.metrics import chance, confusion
+from models.metrics import confusion
+from models.metrics.chance import BARELY, UNRELATED, Chance
 from models.metrics.confusion import Score
 from models.metrics.table import Table
 from models.run_folder import Run
 from models.training import optimizers
 
-_COLLAPSED = 0.95  # of all predictions name one class
-_WIDE_GAP = 0.1  # of balanced accuracy, between images that were trained on and others
-_FEW_STEPS = 30  # in which moving statistics of momentum 0.9 are not yet those of the images
+_MIN_COLLAPSED = 0.95  # share of the predictions in one class
+_MIN_GAP = 0.1  # of balanced accuracy, between training and evaluated images
+_FEW_STEPS = 30  # moving statistics of momentum 0.9 have not converged before
 _SMALL_BATCH = 16
 _HIGH_RATE = 10  # times the default
-_IMBALANCE = 3  # draws of the largest class for one of the smallest
+_MIN_IMBALANCE = 3  # draws of the largest class per draw of the smallest
+_MAX_LISTED = 5  # names in a message
 
 
 @dataclasses.dataclass(frozen=True)
-class Cause:
-    """Something that may have led to an alarm.
+class Evaluation:
+    """The inputs of the checks."""
 
-    Attributes:
-        name: what it is.
-        found: whether it is so in this run.
-        said: the facts of this run.
-    """
+    run: Run  # without a history (pooled folds) no causes are examined
+    table: Table  # predictions for the evaluated images, at least 1
+    chance: Chance
+    balanced_accuracy: Score
+    trained_on: int | None  # evaluated images that the run was trained on, None if unknown
+    train_confusion: np.ndarray | None = None  # of unaugmented training images
+    has_batch_norm: bool = False
 
-    name: str
-    found: bool
-    said: str
+    @functools.cached_property
+    def matrix(self) -> np.ndarray:
+        """Confusion counts of the evaluated images."""
+        return self.table.confusion
 
 
 @dataclasses.dataclass(frozen=True)
-class Alarm:
-    """Something that makes a score worth less than it seems, or a run worth doing again.
-
-    Attributes:
-        name: `not_finite`, `collapse`, `unrelated`, `swapped`, `seen`, `gap`, `never_named` or
-            `skipped`.
-        said: a sentence with the numbers, and what to do.
-        causes: those looked for.
-    """
+class PossibleCause:
+    """A possible cause of a warning."""
 
     name: str
-    said: str
-    causes: tuple[Cause, ...] = ()
+    examine: Callable[[Evaluation], tuple[bool, str]]  # whether it applies, and the evidence
 
 
-def of(
-    run: Run,
-    table: Table,
-    known: chance.Chance,
-    *,
-    here: Score,
-    trained_on: int | None,
-    trained: np.ndarray | None = None,
-    normalized: bool = False,
-) -> list[Alarm]:
-    """Returns the alarms of an evaluation, the gravest first.
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """A check for problems that make a score misleading or a run worth repeating."""
 
-    Args:
-        run: that predicted; without a history, as of all folds together, no causes are looked for.
-        table: of the evaluated images, at least 1.
-        known: what chance gives for these.
-        here: their balanced accuracy.
-        trained_on: how many of them it was trained on, None if unknown.
-        trained: confusion of unchanged images that it was trained on, if there are any.
-        normalized: whether the model has batch normalization.
+    name: str  # in `report.json`
+    title: str  # on the screen and on the page
+    test: Callable[[Evaluation], str]  # returns the warning, empty if the check passes
+    advice: str = ""
+    causes: Sequence[PossibleCause] = ()  # examined once, for the first warning that has any
+    unless: Sequence[str] = ()  # names of checks whose warnings make this one redundant
+
+
+def warnings(evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Returns the warnings of all failed checks in the order of `CHECKS`, as plain values.
+
+    Each has `name`, `said` (the message) and `causes`, each with `name`, `found` (whether it
+    applies) and `said` (the evidence).
     """
-    matrix = table.confusion
-    grave = [each for each in (_collapse(run, matrix), _unrelated(known)) if each]
-    if grave and run.history:
-        causes = _causes(run, normalized)
-        grave[0] = dataclasses.replace(grave[0], causes=causes)
-    mixed_up = _swapped(run, matrix, known)
-    found = [_not_finite(table), *grave, mixed_up, _seen(trained_on)]
-    if not grave:  # else these say nothing more, and their advice does not help
-        found += [None if mixed_up else _gap(matrix, here, trained), _never_named(run, matrix)]
-    return [each for each in [*found, _skipped(run)] if each]
+    found: dict[str, dict[str, Any]] = {}
+    examined = not evaluation.run.history
+    for check in CHECKS:
+        message = "" if found.keys() & set(check.unless) else check.test(evaluation)
+        if not message:
+            continue
+        causes = []
+        if check.causes and not examined:
+            examined = True
+            for cause in check.causes:
+                applies, evidence = cause.examine(evaluation)
+                causes.append({"name": cause.name, "found": applies, "said": evidence})
+        message += f"; {check.advice}" if check.advice else ""
+        found[check.name] = {"name": check.name, "said": message, "causes": causes}
+    return list(found.values())
 
 
-def _not_finite(table: Table) -> Alarm | None:
-    rows = np.flatnonzero(~np.isfinite(table.probabilities).all(1))
-    if not len(rows):
-        return None
-    more = f" and {len(rows) - 5:,} more" if len(rows) > 5 else ""
-    named = ", ".join(table.keys[row] for row in rows[:5].tolist())
-    return Alarm(
-        "not_finite",
-        f"{len(rows):,} images have probabilities that are not finite, and count as called by the"
-        f" first class: {named}{more}; float32 may hold what half precision does not",
-    )
+def _not_finite(evaluation: Evaluation) -> str:
+    rows = np.flatnonzero(~np.isfinite(evaluation.table.probabilities).all(1)).tolist()
+    if not rows:
+        return ""
+    keys = _listed([evaluation.table.keys[row] for row in rows])
+    if len(rows) == 1:
+        return f"1 image has non-finite probabilities and is counted as class 0: {keys}"
+    return f"{len(rows):,} images have non-finite probabilities and are counted as class 0: {keys}"
 
 
-def _collapse(run: Run, matrix: np.ndarray) -> Alarm | None:
-    named, support = matrix.sum(0) / matrix.sum(), matrix.sum(1) / matrix.sum()
-    most = int(named.argmax())
-    # Where most images are of one class a good model names it as often as it is there.
-    if named[most] < _COLLAPSED or 1 - named[most] >= (1 - support[most]) / 2:
-        return None
-    return Alarm(
-        "collapse",
-        f"{named[most]:.1%} of the images are called {run.class_names[most]}, which"
-        f" {support[most]:.1%} of them are",
-    )
+def _collapse(evaluation: Evaluation) -> str:
+    matrix = evaluation.matrix
+    predicted, support = matrix.sum(0) / matrix.sum(), matrix.sum(1) / matrix.sum()
+    top = int(predicted.argmax())
+    # If most images are of one class, a good model predicts it as often as it occurs.
+    if predicted[top] < _MIN_COLLAPSED or 1 - predicted[top] >= (1 - support[top]) / 2:
+        return ""
+    name = evaluation.run.class_names[top]
+    return f"{predicted[top]:.1%} of images are predicted as {name}, {support[top]:.1%} are {name}"
 
 
-def _unrelated(known: chance.Chance) -> Alarm | None:
-    if known.verdict not in (chance.UNRELATED, chance.BARELY):
-        return None
-    how = "consistent with" if known.verdict == chance.UNRELATED else "barely more than"
-    return Alarm("unrelated", f"the score is {how} unrelated predictions (z = {known.z:.2f})")
+def _unrelated(evaluation: Evaluation) -> str:
+    verdicts = {UNRELATED: "consistent with chance", BARELY: "barely better than chance"}
+    verdict = verdicts.get(evaluation.chance.verdict)
+    return f"the predictions are {verdict} (z = {evaluation.chance.z:.2f})" if verdict else ""
 
 
-def _swapped(run: Run, matrix: np.ndarray, known: chance.Chance) -> Alarm | None:
-    pairs = known.swapped
+def _swapped(evaluation: Evaluation) -> str:
+    matrix, names = evaluation.matrix, evaluation.run.class_names
+    pairs = evaluation.chance.swapped
     if not pairs:
-        return None
-    names = run.class_names
-    told = "; ".join(
-        f"{names[t]} is called {names[n]} {matrix[t, n]:,} times, by its own name {matrix[t, t]:,}"
-        for t, n in pairs[:5]
+        return ""
+    counts = "; ".join(
+        f"{names[label]} is predicted as {names[other]} {matrix[label, other]:,} times, as itself"
+        f" {matrix[label, label]:,}"
+        for label, other in pairs[:_MAX_LISTED]
     )
-    return Alarm(
-        "swapped",
-        f"{len(pairs)} classes seem to bear other classes' names: {told}; see whether the labels"
-        " were made in the same way for training and for this split",
-    )
+    return f"{len(pairs)} class names appear to be permuted: {counts}"
 
 
-def _seen(trained_on: int | None) -> Alarm | None:
-    if trained_on:
-        said = f"the run was trained on {trained_on:,} of these images: the score is too high"
-        return Alarm("seen", said)
-    if trained_on is None:
-        return Alarm(
-            "seen",
-            "the records of the training are gone or were built anew, so it may have been trained"
-            " on these",
+def _seen(evaluation: Evaluation) -> str:
+    count = evaluation.trained_on
+    if count is None:
+        return (
+            "the training records are missing or were rebuilt, so the model may have been trained"
+            " on these images"
         )
-    return None
+    message = f"the model was trained on {count:,} of these images, so the score is too high"
+    return message if count else ""
 
 
-def _gap(matrix: np.ndarray, here: Score, trained: np.ndarray | None) -> Alarm | None:
-    """Compares recalls, so that other shares of the classes are no gap."""
+def _gap(evaluation: Evaluation) -> str:
+    matrix, trained = evaluation.matrix, evaluation.train_confusion
+    here = evaluation.balanced_accuracy
     if trained is None:
-        return None
+        return ""
+    # Only classes present in both: different class shares are not a gap.
     both = (matrix.sum(1) > 0) & (trained.sum(1) > 0)
     value = float(confusion.per_class(trained)["recall"][both].mean()) if both.any() else 0.0
-    if value <= here.high or value - here.value < _WIDE_GAP:
-        return None
-    return Alarm(
-        "gap",
-        f"balanced accuracy is {value:.3f} on unchanged images that were trained on and"
-        f" {here.value:.3f} here: more images, more augmentation, more dropout or a smaller network"
-        " may help",
+    if value <= here.high or value - here.value < _MIN_GAP:
+        return ""
+    return (
+        f"balanced accuracy is {value:.3f} on unaugmented training images and {here.value:.3f} here"
     )
 
 
-def _skipped(run: Run) -> Alarm | None:
-    skipped = _num_skipped(run)
-    if not skipped:
-        return None
-    rows = f"; rows to blame: {', '.join(list(run.skipped)[:5])}" if run.skipped else ""
-    return Alarm("skipped", f"{skipped:,} steps had no finite loss and were skipped{rows}")
+def _never_predicted(evaluation: Evaluation) -> str:
+    matrix = evaluation.matrix
+    labels = np.flatnonzero((matrix.sum(1) > 0) & (matrix.sum(0) == 0)).tolist()
+    names = [evaluation.run.class_names[label] for label in labels]
+    return f"never predicted: {_listed(names)}" if names else ""
+
+
+def _skipped(evaluation: Evaluation) -> str:
+    run, skipped = evaluation.run, _num_skipped(evaluation.run)
+    rows = f"; offending rows: {_listed(list(run.skipped))}" if run.skipped else ""
+    return f"{skipped:,} steps had a non-finite loss and were skipped{rows}" if skipped else ""
 
 
 def _num_skipped(run: Run) -> int:
     return int(run.history[-1].get("skipped", 0)) if run.history else 0
 
 
-def _never_named(run: Run, matrix: np.ndarray) -> Alarm | None:
-    never = [
-        run.class_names[label]
-        for label in np.flatnonzero((matrix.sum(1) > 0) & (matrix.sum(0) == 0)).tolist()
-    ]
-    if not never:
-        return None
-    more = f" and {len(never) - 5} more" if len(never) > 5 else ""
-    return Alarm("never_named", f"never predicted: {', '.join(never[:5])}{more}")
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_LISTED:,} more" if len(names) > _MAX_LISTED else ""
+    return ", ".join(names[:_MAX_LISTED]) + more
 
 
-def _causes(run: Run, normalized: bool) -> tuple[Cause, ...]:
-    return (
-        _learning_rate(run),
-        Cause(
-            "input range",
-            False,
-            f"{run.model} takes {run.input_range}, and training refuses images of another range",
-        ),
-        _normalization(run, normalized),
-        _imbalance(run),
-        _labels(run),
-    )
-
-
-def _learning_rate(run: Run) -> Cause:
-    default = optimizers.OptimizerOptions().learning_rate
+def _learning_rate(evaluation: Evaluation) -> tuple[bool, str]:
+    run, default = evaluation.run, optimizers.OptimizerOptions().learning_rate
     losses = [line["loss"] for line in run.history]
-    highest = max((line["learning_rate"] for line in run.history), default=0.0)
-    rising = len(losses) > 1 and losses[-1] >= losses[0]
+    highest = max(line["learning_rate"] for line in run.history)
     skipped = _num_skipped(run)
-    course = f", the loss went from {losses[0]:.4g} to {losses[-1]:.4g}" if losses else ""
-    return Cause(
-        "learning rate",
-        rising or skipped > 0 or highest > _HIGH_RATE * default,
+    rising = len(losses) > 1 and losses[-1] >= losses[0]
+    return rising or skipped > 0 or highest > _HIGH_RATE * default, (
         f"the highest was {highest:.3g}, {highest / default:,.1f} times the default"
-        f" ({default:.3g}){course}; steps skipped: {skipped:,}",
+        f" ({default:.3g}); the loss went from {losses[0]:.4g} to {losses[-1]:.4g}; steps skipped:"
+        f" {skipped:,}"
     )
 
 
-def _normalization(run: Run, normalized: bool) -> Cause:
+def _input_range(evaluation: Evaluation) -> tuple[bool, str]:
+    run = evaluation.run
+    return False, f"{run.model} takes {run.input_range}; training refuses images in another range"
+
+
+def _batch_norm(evaluation: Evaluation) -> tuple[bool, str]:
+    run = evaluation.run
+    if not evaluation.has_batch_norm:
+        return False, f"{run.model} has none"
     steps = run.sampling.get("steps_per_epoch", 0) * max(run.best_epoch, len(run.history))
     batch = run.sampling.get("batch_size", 0)
-    little = steps < _FEW_STEPS or batch < _SMALL_BATCH
-    if not normalized:
-        return Cause("batch normalization on little data", False, f"{run.model} has none")
-    said = f"{steps:,} steps of {batch:,} images made its moving statistics"
-    return Cause("batch normalization on little data", little, said)
+    evidence = f"its moving statistics come from {steps:,} steps of {batch:,} images"
+    return steps < _FEW_STEPS or batch < _SMALL_BATCH, evidence
 
 
-def _imbalance(run: Run) -> Cause:
-    draws: Sequence[int] = [count for count in run.sampling.get("draws", []) if count] or [0]
+def _imbalance(evaluation: Evaluation) -> tuple[bool, str]:
+    sampling = evaluation.run.sampling
+    draws = [count for count in sampling.get("draws", []) if count] or [0]
     ratio = max(draws) / max(min(draws), 1)
-    target = run.sampling.get("target", {}).get("name", "natural")
-    return Cause(
-        "imbalance",
-        ratio >= _IMBALANCE,
+    return ratio >= _MIN_IMBALANCE, (
         f"training drew the largest class {ratio:.1f} times as often as the smallest"
-        f" (--target={target})",
+        f" (--target={sampling.get('target', {}).get('name', 'natural')})"
     )
 
 
-def _labels(run: Run) -> Cause:
-    trained = float(run.history[max(run.best_epoch, 1) - 1].get("accuracy", math.nan))
+def _labels(evaluation: Evaluation) -> tuple[bool, str]:
+    run = evaluation.run
+    accuracy = float(run.history[max(run.best_epoch, 1) - 1].get("accuracy", math.nan))
     draws = run.sampling.get("draws", [1])
     one_class = max(draws) / sum(draws)
-    learned = trained > (1 + one_class) / 2
-    return Cause(
-        "labels",
-        learned,
-        f"accuracy was {trained:.3f} in training, where naming one class gives {one_class:.3f}: "
-        + (
-            "the images there were learned, so look at the labels of this split"
-            if learned
-            else "little was learned there either, so it is not this split"
-        ),
+    learned = accuracy > (1 + one_class) / 2
+    conclusion = (
+        "the training images were learned, so check the labels of this split"
+        if learned
+        else "little was learned in training either, so this split is not the cause"
     )
+    return learned, (
+        f"training accuracy was {accuracy:.3f}, where always predicting one class gives"
+        f" {one_class:.3f}: {conclusion}"
+    )
+
+
+_CAUSES = (
+    PossibleCause("learning rate", _learning_rate),
+    PossibleCause("input range", _input_range),
+    PossibleCause("batch normalization on little data", _batch_norm),
+    PossibleCause("imbalance", _imbalance),
+    PossibleCause("labels", _labels),
+)
+CHECKS = (  # the most serious first
+    Check(
+        "not_finite",
+        "non-finite probabilities",
+        _not_finite,
+        advice="float32 may hold what half precision cannot",
+    ),
+    Check("collapse", "collapse", _collapse, causes=_CAUSES),
+    Check("unrelated", "chance level", _unrelated, causes=_CAUSES),
+    Check(
+        "swapped",
+        "permuted class names",
+        _swapped,
+        advice="check that labels were made the same way for training and for this split",
+    ),
+    Check("seen", "seen in training", _seen),
+    Check(
+        "gap",
+        "generalization gap",
+        _gap,
+        advice="more images, more augmentation, more dropout or a smaller network may help",
+        unless=("collapse", "unrelated", "swapped"),
+    ),
+    Check("never_named", "missing classes", _never_predicted, unless=("collapse", "unrelated")),
+    Check("skipped", "skipped steps", _skipped),
+)
+TITLES = {check.name: check.title for check in CHECKS}

@@ -1,4 +1,4 @@
-"""The training images that look most like an image to the model: why it may have decided so."""
+"""The training images nearest to an image in the model's feature space."""
 
 import dataclasses
 import itertools
@@ -11,39 +11,28 @@ from records.common.backend import keras, tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Seen:
-    """What a model makes of rows.
+class Embedded:
+    """Features and predictions of rows."""
 
-    Attributes:
-        rows: int64 [n], in the order they came in.
-        features: float32 [n, width], what the last layer decides by; each of length 1.
-        predicted: int64 [n], the class named.
-    """
-
-    rows: np.ndarray
-    features: np.ndarray
-    predicted: np.ndarray
+    rows: np.ndarray  # int64 [n], in input order
+    features: np.ndarray  # float32 [n, width], the inputs of the last layer, scaled to length 1
+    predicted: np.ndarray  # int64 [n]
 
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """A training image near another.
+    """A training image near another."""
 
-    Attributes:
-        row: in the training split.
-        similarity: cosine of the angle between the features, 1 for the same image.
-    """
-
-    row: int
-    similarity: float
+    row: int  # in the training split
+    similarity: float  # cosine of the angle between the features, 1 for the same image
 
 
-def see(model: keras.Model, batches: Iterable[Mapping[str, Any]]) -> Seen:
-    """Returns what a model makes of the rows of some batches.
+def embed(model: keras.Model, batches: Iterable[Mapping[str, Any]]) -> Embedded:
+    """Returns features and predictions of all rows of the batches.
 
     Args:
-        model: whose last layer is named `logits`.
-        batches: with `image`, `row` and `weight`, which is 0 for padding.
+        model: its last layer must be named `logits`.
+        batches: dicts of `image`, `row` and `weight`, which is 0 for padding.
     """
     last = model.get_layer("logits")
     both = keras.Model(model.inputs, [last.input, last.output])
@@ -55,43 +44,37 @@ def see(model: keras.Model, batches: Iterable[Mapping[str, Any]]) -> Seen:
         rows.append(batch["row"].numpy()[real])
         features.append(tf.cast(values, tf.float32).numpy()[real])
         predicted.append(logits.numpy()[real].argmax(1))
-    found = np.concatenate(features)
-    length = np.linalg.norm(found, axis=1, keepdims=True)
-    return Seen(
-        np.concatenate(rows),
-        found / np.where(length > 0, length, 1),
-        np.concatenate(predicted),
-    )
+    stacked = np.concatenate(features)
+    length = np.linalg.norm(stacked, axis=1, keepdims=True)
+    normalized = stacked / np.where(length > 0, length, 1)
+    return Embedded(np.concatenate(rows), normalized, np.concatenate(predicted))
 
 
-def nearest(wanted: np.ndarray, among: Seen, count: int) -> list[list[Neighbour]]:
-    """Returns the nearest rows to each of some features, the nearest first; by row if equal.
+def nearest(features: np.ndarray, among: Embedded, count: int) -> list[list[Neighbour]]:
+    """Returns the `count` nearest rows to each feature vector, the nearest first; ties by row.
 
     Args:
-        wanted: float32 [m, width], each of length 1.
-        among: the rows to choose from.
-        count: neighbours of each, fewer if there are not as many.
+        features: float32 [m, width], each of length 1.
+        among: the rows to choose from; if they are fewer than `count`, all are returned.
+        count: neighbours of each vector.
     """
     by_row = np.argsort(among.rows, kind="stable")
-    similarity = wanted @ among.features[by_row].T
+    similarity = features @ among.features[by_row].T
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :count]
     rows = among.rows[by_row]
     return [
-        [Neighbour(int(rows[place]), float(line[place])) for place in places.tolist()]
-        for line, places in zip(similarity, order, strict=True)
+        [Neighbour(int(rows[index]), float(line[index])) for index in indexes.tolist()]
+        for line, indexes in zip(similarity, order, strict=True)
     ]
 
 
-def at(seen: Seen, rows: Iterable[int]) -> np.ndarray:
+def select(embedded: Embedded, rows: Iterable[int]) -> np.ndarray:
     """Returns the features of some rows, float32 [m, width]."""
-    place = {row: number for number, row in enumerate(seen.rows.tolist())}
-    found = [place[row] for row in rows]
-    return seen.features[np.array(found, np.int64)]
+    index = {row: number for number, row in enumerate(embedded.rows.tolist())}
+    return embedded.features[np.array([index[row] for row in rows], np.int64)]
 
 
-def some(batches: Iterable[Any], num_rows: int, batch_size: int) -> Iterable[Any]:
-    """Returns the first batches, which hold at least so many rows if there are as many.
-
-    Rows stand in an order without meaning, so these are as good as any.
-    """
+def take(batches: Iterable[Any], num_rows: int, batch_size: int) -> Iterable[Any]:
+    """Returns the first batches, with at least `num_rows` rows if there are that many."""
+    # Rows are sorted by a hash of their keys, so the first ones are a random sample.
     return itertools.islice(iter(batches), -(-num_rows // batch_size))

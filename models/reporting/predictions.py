@@ -1,8 +1,8 @@
-"""The table of an evaluation as a CSV file, tables side by side, and the labels they speak against.
+"""Tables of predictions as CSV files, joins of tables, and suspected label errors.
 
-A file has a line for each image: its key, domain and group (a number), the names of its label and
-of the most probable class, and the probability of each class. It is UTF-8, except that bytes of a
-key that are not (surrogate escapes in the table) stand as they are.
+A file has one line for each image: its key, domain and group (a number), the names of its label and
+of the most probable class, and the probability of each class. It is UTF-8; invalid bytes of a key
+(surrogate escapes in the table) are written unchanged.
 """
 
 import csv
@@ -16,42 +16,40 @@ from typing import Any
 import numpy as np
 
 from models.metrics.table import Table
-from records.common import atomic
+from records.common import atomic, errors
 
-_FACTS = ("key", "domain", "group", "label", "predicted")
-_PROBABILITY = "p:"  # begins the name of a class's column
-_SUSPICIOUS = ("key", "label", "predicted", "probability_of_label", "probability_of_predicted")
+_COLUMNS = ("key", "domain", "group", "label", "predicted")
+PROBABILITY = "p:"  # prefix of the column of a class
+_EVIDENCE = ("probability_of_label", "probability_of_predicted")
+
+
+class PredictionsError(errors.DatapipeError, ValueError):
+    """A predictions file is missing or damaged."""
 
 
 def path(folder: str, split: str) -> str:
-    """Returns where the predictions of a split lie in the folder of a run."""
+    """Returns the path of the predictions of a split in the folder of a run."""
     return os.path.join(folder, f"predictions-{split}.csv")
 
 
 def load(folder: str, split: str) -> Table:
-    """Returns the predictions of a split from the folder of a run.
+    """Returns the predictions of a split in the folder of a run.
 
     Raises:
-        ValueError: if the file is missing or damaged.
+        PredictionsError: if the file is missing or damaged.
     """
     name = path(folder, split)
     try:
         return read(name)[0]
     except OSError as error:
-        raise ValueError(f"no predictions of {split!r} in {name}: {error.strerror}") from None
+        raise PredictionsError(f"no predictions of {split!r} in {name}: {error.strerror}") from None
 
 
 def write(table: Table, class_names: Sequence[str], path: str | os.PathLike[str]) -> None:
-    """Writes a table, whole or not at all; `read` gives it back to the bit.
-
-    Args:
-        table: its probabilities are written as float32, with the 9 digits that tell any two apart.
-        class_names: in label order, distinct.
-        path: of the file.
+    """Writes a table atomically, with float32 probabilities; `read` returns the same bits.
 
     Raises:
-        ValueError: if the columns do not have one line for each image, or the class names are not
-            one for each class.
+        ValueError: if the columns differ in length, or the class names do not fit the classes.
         OSError: if the file cannot be written.
     """
     _check(table, class_names)
@@ -65,26 +63,26 @@ def write(table: Table, class_names: Sequence[str], path: str | os.PathLike[str]
         (values.tolist() for values in probabilities),
         strict=True,
     )
-    header = (*_FACTS, *(_PROBABILITY + name for name in class_names))
-    _write_csv(path, header, ((*facts, *map(_digits, values)) for *facts, values in lines))
+    header = (*_COLUMNS, *(PROBABILITY + name for name in class_names))
+    _write_csv(path, header, ((*fields, *map(digits, values)) for *fields, values in lines))
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Table, tuple[str, ...]]:
     """Returns the table that `write` wrote, and the class names.
 
     Raises:
-        ValueError: if the file is damaged, with the line.
+        PredictionsError: if the file is damaged; it names the line.
         OSError: if it cannot be read.
     """
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-        lines = csv.reader(_ended(file), strict=True)
+        lines = csv.reader(_complete_lines(file), strict=True)
         try:
             class_names = _class_names(next(lines, []))
             numbers = {name: number for number, name in enumerate(class_names)}
             rows = [_row(line, numbers) for line in lines]
         except (ValueError, csv.Error) as error:
             where = f"{os.fsdecode(path)}, line {max(1, lines.line_num)}"
-            raise ValueError(f"{where}: {error}") from None
+            raise PredictionsError(f"{where}: {error}") from None
     keys, domains, groups, labels, probabilities = zip(*rows, strict=True) if rows else ((),) * 5
     values = np.array(probabilities, np.float32).reshape(len(rows), len(class_names))
     numbers_of = np.array(groups, np.int64), np.array(labels, np.int32)
@@ -92,39 +90,39 @@ def read(path: str | os.PathLike[str]) -> tuple[Table, tuple[str, ...]]:
 
 
 def joined(a: Table, b: Table) -> tuple[Table, Table]:
-    """Returns the lines of both tables whose keys both have, in the order of `a`.
+    """Returns the rows of both tables whose keys are in both, in the order of `a`.
 
     Raises:
-        ValueError: if they share no key, a key stands twice in one of them, it has two labels, or
-            the tables are of different numbers of classes.
+        ValueError: if no key is in both, a key is repeated in one table, or labels or the numbers
+            of classes differ.
     """
     _check_same_classes((a, b))
     rows_a, rows_b = _rows_by_key(a.keys), _rows_by_key(b.keys)
     shared = [key for key in rows_a if key in rows_b]
     if not shared:
         raise ValueError(
-            f"two tables must share a key to be joined, none of {len(a.keys)} stands among the"
-            f" other {len(b.keys)}"
+            f"tables to be joined must have a key in common, got {len(a.keys)} and {len(b.keys)}"
+            " different keys"
         )
     left, right = (
-        _taken(t, [rows[key] for key in shared]) for t, rows in ((a, rows_a), (b, rows_b))
+        _select(table, [rows[key] for key in shared]) for table, rows in ((a, rows_a), (b, rows_b))
     )
     differ = np.flatnonzero(left.labels != right.labels)
     if len(differ):
         row = differ[0]
         raise ValueError(
-            f"an image must have one label, {left.keys[row]!r} has {left.labels[row]} in one table"
-            f" and {right.labels[row]} in the other ({len(differ)} such of {len(shared)})"
+            f"an image must have the same label in both tables, {left.keys[row]!r} has"
+            f" {left.labels[row]} and {right.labels[row]} ({len(differ)} of {len(shared)} images"
+            " differ)"
         )
     return left, right
 
 
 def pooled(tables: Sequence[Table]) -> Table:
-    """Returns all lines of all tables as one, such as those of the folds of a cross-validation.
+    """Returns the rows of all tables, such as those of the folds of a cross-validation.
 
     Raises:
-        ValueError: if there is no table, a key stands twice, or the tables are of different numbers
-            of classes.
+        ValueError: if there is no table, a key is repeated, or the numbers of classes differ.
     """
     if not tables:
         raise ValueError("there must be at least 1 table to pool, got 0")
@@ -140,32 +138,31 @@ def pooled(tables: Sequence[Table]) -> Table:
     return result
 
 
-def suspicious(table: Table, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns the lines whose predictions contradict the label, the strongest contradiction first.
+def label_issues(table: Table, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the suspected label errors: rows where another class is more probable than the label.
 
-    That is where another class is more probable than the label; ordered by the lead of the most
-    probable one, p(other) - p(label), up to 1, ties as in the table. That probabilities from
-    outside the training can judge the labels themselves is the idea of confident learning
-    (Northcutt et al. 2021, arXiv:1911.00068). So the predictions must be out of fold: those on
-    images that a model was trained on repeat what it was told.
+    They are ordered by the margin p(predicted) - p(label), the largest first, ties as in the table.
+    The idea of judging labels by out-of-sample probabilities is that of confident learning
+    (Northcutt et al. 2021, arXiv:1911.00068).
 
     Args:
-        table: out-of-fold predictions, such as `pooled` gives for the tests of all folds.
-        class_names: in label order, distinct.
+        table: out-of-fold predictions, such as from `pooled`: on training images a model repeats
+            the labels it has learned.
+        class_names: in label order.
 
     Returns:
-        `key`, `label` and `predicted` (names of classes), `probability_of_label` and
-        `probability_of_predicted` of each.
+        A dict for each row: `key`, `label` and `predicted` (class names), `probability_of_label`
+        and `probability_of_predicted`.
 
     Raises:
         ValueError: as `write`.
     """
     _check(table, class_names)
-    predicted, lines = table.predicted, np.arange(len(table.keys))
-    of_label = table.probabilities[lines, table.labels]
-    of_predicted = table.probabilities[lines, predicted]
-    lead = of_predicted - of_label  # where it is above 0, the most probable class is another
-    rows = np.argsort(-lead, kind="stable")
+    predicted, rows = table.predicted, np.arange(len(table.keys))
+    of_label = table.probabilities[rows, table.labels]
+    of_predicted = table.probabilities[rows, predicted]
+    margin = of_predicted - of_label  # above 0 only if the prediction differs from the label
+    order = np.argsort(-margin, kind="stable")
     return [
         {
             "key": table.keys[row],
@@ -174,33 +171,32 @@ def suspicious(table: Table, class_names: Sequence[str]) -> list[dict[str, Any]]
             "probability_of_label": float(of_label[row]),
             "probability_of_predicted": float(of_predicted[row]),
         }
-        for row in rows[lead[rows] > 0].tolist()
+        for row in order[margin[order] > 0].tolist()
     ]
 
 
-def write_suspicious(found: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Writes what `suspicious` returned as a CSV file, whole or not at all.
+def write_label_issues(issues: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Writes label issues as a CSV file, atomically.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    numbers = _SUSPICIOUS[3:]
-    lines = [{**line, **{name: _digits(line[name]) for name in numbers}} for line in found]
-    _write_csv(path, _SUSPICIOUS, ([line[name] for name in _SUSPICIOUS] for line in lines))
+    lines = ((each["key"], each["label"], each["predicted"], *_evidence(each)) for each in issues)
+    _write_csv(path, ("key", "label", "predicted", *_EVIDENCE), lines)
 
 
-def write_overrides(found: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
-    """Writes what `suspicious` returned as corrections, `path,label` and what speaks for them.
+def write_overrides(issues: Sequence[Mapping[str, Any]], path: str | os.PathLike[str]) -> None:
+    """Writes label issues as corrections for `--overrides`: `path,label`, then the evidence.
 
     Raises:
         OSError: if the file cannot be written.
     """
-    header = ("path", "label", "labelled", *_SUSPICIOUS[3:])
-    lines = (
-        (line["key"], line["predicted"], line["label"], *(_digits(line[n]) for n in header[3:]))
-        for line in found
-    )
-    _write_csv(path, header, lines)
+    lines = ((each["key"], each["predicted"], each["label"], *_evidence(each)) for each in issues)
+    _write_csv(path, ("path", "label", "labelled", *_EVIDENCE), lines)
+
+
+def _evidence(issue: Mapping[str, Any]) -> list[str]:
+    return [digits(issue[name]) for name in _EVIDENCE]
 
 
 def _check(table: Table, class_names: Sequence[str]) -> None:
@@ -211,7 +207,7 @@ def _check(table: Table, class_names: Sequence[str]) -> None:
     lengths = [len(column) for column in (table.domains, table.groups, table.labels)]
     if shape != (count, num_classes) or lengths != [count] * 3:
         raise ValueError(
-            f"a table of {count} keys and {num_classes} class names must have as many domains,"
+            f"a table of {count} keys and {num_classes} class names must have {count} domains,"
             f" groups and labels, and probabilities [{count}, {num_classes}], got"
             f" {', '.join(map(str, lengths))} and {list(shape)}"
         )
@@ -224,21 +220,21 @@ def _check(table: Table, class_names: Sequence[str]) -> None:
 
 
 def _check_same_classes(tables: Sequence[Table]) -> None:
-    found = [table.probabilities.shape[1] for table in tables]
-    if len(set(found)) > 1:
-        raise ValueError(f"tables must be of the same classes, got {found} of them")
+    counts = [table.probabilities.shape[1] for table in tables]
+    if len(set(counts)) > 1:
+        raise ValueError(f"tables must have the same number of classes, got {counts}")
 
 
 def _rows_by_key(keys: Sequence[str]) -> dict[str, int]:
-    """Returns the line of each key; a ValueError if one stands twice."""
+    """Returns the row of each key; raises a ValueError if one is repeated."""
     rows: dict[str, int] = {}
     for row, key in enumerate(keys):
         if rows.setdefault(key, row) != row:
-            raise ValueError(f"a key must stand once, {key!r} stands in rows {rows[key]} and {row}")
+            raise ValueError(f"keys must be distinct, {key!r} is in rows {rows[key]} and {row}")
     return rows
 
 
-def _taken(table: Table, rows: Sequence[int]) -> Table:
+def _select(table: Table, rows: Sequence[int]) -> Table:
     return dataclasses.replace(
         table,
         keys=tuple(table.keys[row] for row in rows),
@@ -249,38 +245,40 @@ def _taken(table: Table, rows: Sequence[int]) -> Table:
     )
 
 
-def _digits(value: float) -> str:
+def digits(value: float) -> str:
+    """Returns a float32 with 9 significant digits, which identify it."""
     return f"{value:.9g}"
 
 
 def _write_csv(
     path: str | os.PathLike[str], header: Sequence[str], lines: Iterable[Sequence[str]]
 ) -> None:
-    atomic.write_stream(os.fspath(path), map(_csv_line, itertools.chain([header], lines)))
+    atomic.write_stream(os.fspath(path), map(csv_line, itertools.chain([header], lines)))
 
 
-def _csv_line(fields: Sequence[str]) -> bytes:
+def csv_line(fields: Sequence[str]) -> bytes:
+    """Returns a line of a CSV file, with surrogate escapes as their original bytes."""
     out = io.StringIO(newline="")
-    # All text is quoted: a carriage return in a key would otherwise read as the end of a line.
+    # All fields are quoted: a carriage return in a key would otherwise end the line.
     csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(fields)
     return out.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _ended(lines: Iterable[str]) -> Iterator[str]:
-    """Yields lines, of which each must have its end: a file that was cut lacks that of the last."""
+def _complete_lines(lines: Iterable[str]) -> Iterator[str]:
+    """Yields lines; raises ValueError if one has no line end, as in a truncated file."""
     for line in lines:
         yield line
         if not line.endswith(("\n", "\r")):
-            raise ValueError("the file is cut: its last line has no end")
+            raise ValueError("the file is truncated: its last line has no line end")
 
 
 def _class_names(header: Sequence[str]) -> tuple[str, ...]:
-    facts, columns = tuple(header[: len(_FACTS)]), header[len(_FACTS) :]
-    names = tuple(column.removeprefix(_PROBABILITY) for column in columns)
-    if facts != _FACTS or not names or list(columns) != [_PROBABILITY + name for name in names]:
+    first, columns = tuple(header[: len(_COLUMNS)]), header[len(_COLUMNS) :]
+    names = tuple(column.removeprefix(PROBABILITY) for column in columns)
+    if first != _COLUMNS or not names or list(columns) != [PROBABILITY + name for name in names]:
         raise ValueError(
-            f"the columns must be {', '.join(_FACTS)} and {_PROBABILITY}<class> of each class, got"
-            f" {', '.join(header) or 'none'}"
+            f"the columns must be {', '.join(_COLUMNS)} and {PROBABILITY}<class> for each class,"
+            f" got {', '.join(header) or 'none'}"
         )
     if len(set(names)) != len(names):
         raise ValueError(f"class names must be distinct, got {list(names)}")
@@ -289,13 +287,13 @@ def _class_names(header: Sequence[str]) -> tuple[str, ...]:
 
 def _row(line: Sequence[str], numbers: Mapping[str, int]) -> tuple[str, str, int, int, np.ndarray]:
     """Returns key, domain, group, label and probabilities of a line."""
-    if len(line) != len(_FACTS) + len(numbers):
-        raise ValueError(f"there must be {len(_FACTS) + len(numbers)} fields, got {len(line)}")
-    key, domain, group, label, predicted = line[: len(_FACTS)]
+    if len(line) != len(_COLUMNS) + len(numbers):
+        raise ValueError(f"a line must have {len(_COLUMNS) + len(numbers)} fields, got {len(line)}")
+    key, domain, group, label, predicted = line[: len(_COLUMNS)]
     for name in (label, predicted):
         if name not in numbers:
-            raise ValueError(f"{name!r} is none of the classes {', '.join(numbers)}")
-    probabilities = np.array([float(field) for field in line[len(_FACTS) :]], np.float32)
+            raise ValueError(f"a class must be one of {', '.join(numbers)}, got {name!r}")
+    probabilities = np.array([float(field) for field in line[len(_COLUMNS) :]], np.float32)
     if probabilities.argmax() != numbers[predicted]:
-        raise ValueError(f"{predicted!r} is said to be predicted, the probabilities say otherwise")
+        raise ValueError(f"{predicted!r} is not the most probable class of its line")
     return key, domain, int(group), numbers[label], probabilities

@@ -1,4 +1,4 @@
-"""Model and dataset to a table of predictions, joined by row, so that order cannot matter."""
+"""Predictions of a model for a dataset, matched by row number, so that order does not matter."""
 
 import dataclasses
 import functools
@@ -17,34 +17,28 @@ from records.format.record_set import RecordSet
 
 @dataclasses.dataclass(frozen=True)
 class Predictor:
-    """From batches to probabilities, on all replicas of this process.
+    """Predicts class probabilities on all replicas of this process."""
 
-    Attributes:
-        model: made under the strategy's scope.
-        loss: it is trained with, which says what its outputs mean.
-        strategy: who computes.
-        replicas: of this process, each of which takes one piece of a batch.
-    """
-
-    model: keras.Model
-    loss: str = "cross_entropy"
+    model: keras.Model  # created under the strategy's scope
+    loss: str = "cross_entropy"  # the training loss, which determines what the outputs mean
     strategy: tf.distribute.Strategy = dataclasses.field(default_factory=tf.distribute.get_strategy)
-    replicas: int = 1
+    replicas: int = 1  # local replicas, each of which takes one part of a batch
 
     def predict(self, dataset: tf.data.Dataset, num_rows: int) -> np.ndarray:
         """Returns the class probabilities of every row, float32 [num_rows, classes].
 
         Args:
-            dataset: every row once, in as many pieces as there are replicas; padding has weight 0.
-            num_rows: how many rows there are.
+            dataset: every row once, each batch in one part for each replica; padding has weight 0.
+            num_rows: rows of the dataset, numbered from 0.
 
         Raises:
-            RuntimeError: if a row of the dataset came twice or never.
+            RuntimeError: if a row was repeated or missing.
         """
-        result, seen = np.empty(0), np.zeros(num_rows, np.int64)
+        result: np.ndarray = np.empty(0)
+        seen = np.zeros(num_rows, np.int64)
         batches = iter(dataset)
-        while pieces := tuple(itertools.islice(batches, self.replicas)):
-            for batch, values in zip(pieces, self._predict(pieces), strict=True):
+        while parts := tuple(itertools.islice(batches, self.replicas)):
+            for batch, values in zip(parts, self._predict(parts), strict=True):
                 real = batch["weight"].numpy() > 0
                 rows = batch["row"].numpy()[real]
                 if not result.size:
@@ -58,20 +52,20 @@ class Predictor:
 
     @functools.cached_property
     def _predict(self) -> Callable[[Sequence[Any]], Sequence[tf.Tensor]]:
-        def one(images: Sequence[tf.Tensor]) -> tf.Tensor:
-            mine = images[distribution.replica_number() % len(images)]
-            return losses.probabilities(self.loss, self.model(mine, training=False))
+        def on_replica(images: Sequence[tf.Tensor]) -> tf.Tensor:
+            own = images[distribution.replica_number() % len(images)]
+            return losses.probabilities(self.loss, self.model(own, training=False))
 
-        def every(images: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
-            found = self.strategy.run(one, args=(images,))
-            return self.strategy.experimental_local_results(found)
+        def on_all(images: Sequence[tf.Tensor]) -> Sequence[tf.Tensor]:
+            results = self.strategy.run(on_replica, args=(images,))
+            return self.strategy.experimental_local_results(results)
 
-        compiled = tf.function(every, autograph=False)
-        return lambda pieces: compiled(tuple(piece["image"] for piece in pieces))
+        compiled = tf.function(on_all, autograph=False)
+        return lambda parts: compiled(tuple(part["image"] for part in parts))
 
 
 def table(record_set: RecordSet, split: str, probabilities: np.ndarray) -> Table:
-    """Returns the probabilities joined with what the index knows about each row."""
+    """Returns a table of the probabilities, [rows, classes], and the facts in the split's index."""
     index = record_set.index(split)
     domains = record_set.manifest.domains
     return Table(

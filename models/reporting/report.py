@@ -1,4 +1,4 @@
-"""What a report says of a table of predictions, as plain values: `report.json`."""
+"""The contents of `report.json`, the report on a table of predictions, as plain values."""
 
 import dataclasses
 import math
@@ -17,69 +17,61 @@ from records.common import targets
 from records.format.record_set import RecordSet
 from records.split import folds
 
-MOST_PICTURES = 60  # mistakes that the page shows
-_MAIN = {"accuracy": "accuracy", "macro_f1": "macro F1"}
+MAX_PICTURES = 60  # images of mistakes on the page
+_HEADLINE = {"accuracy": "accuracy", "macro_f1": "macro F1"}
 
 
 @dataclasses.dataclass(frozen=True)
-class Beside:
-    """What a report can say more, if it is known.
+class ReportExtras:
+    """Optional inputs of a report."""
 
-    Attributes:
-        validation: of the images that a threshold is chosen on; None but for two classes.
-        trained: confusion of unchanged images of the training split.
-        num_compared: training images among which neighbours were looked for.
-        near: neighbours of evaluated rows, the nearest first.
-        normalized: whether the model has batch normalization.
-        shares: weights of classes in another place, by name, of which scores are wanted too.
-    """
-
-    validation: Table | None = None
-    trained: np.ndarray | None = None
-    num_compared: int = 0
+    validation: Table | None = None  # predictions of two classes, to choose a threshold on
+    train_confusion: np.ndarray | None = None  # of unaugmented training images
+    num_compared: int = 0  # training images that were searched for neighbours
+    # Neighbours of evaluated rows, the nearest first.
     near: Mapping[int, Sequence[neighbours.Neighbour]] = dataclasses.field(default_factory=dict)
-    normalized: bool = False
-    shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    has_batch_norm: bool = False
+    # Weights by class name, for scores at class shares other than the split's.
+    class_shares: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-NOTHING = Beside()
+NO_EXTRAS = ReportExtras()
 
 
 def contents(
-    run: Run, record_set: RecordSet, split: str, table: Table, beside: Beside = NOTHING
+    run: Run, record_set: RecordSet, split: str, table: Table, extras: ReportExtras = NO_EXTRAS
 ) -> dict[str, Any]:
-    """Returns what `report.json` says, as plain values.
+    """Returns the contents of `report.json`.
 
-    Each score holds `value`, `low`, `high` (95 %), `count` and `chance`: those of `metrics.SCORES`
-    and of `probabilities.scores`, None where it cannot be told. `trained_on` counts evaluated
-    images that stand in the training split (None: unknown); `confusion` counts images, true classes
-    down and predicted ones across; `mistakes` come with the most confident first.
+    Each score of `confusion.SCORES` and `calibration.scores` has `value`, `low`, `high` (95 %),
+    `count` and `chance`, or is None where undefined. `trained_on` counts the evaluated images that
+    are in the training split (None: unknown); `confusion` counts images, true classes down and
+    predicted ones across; `mistakes` are sorted by confidence, the highest first.
     """
     matrix, trained_on = table.confusion, run_folder.num_trained_on(run, record_set, split)
-    known = chance.of(matrix, table.images)
-    of_labels = confusion.scores(matrix, table.images)
-    of_probabilities = calibration.scores(table.labels, table.probabilities, table.groups)
-    found = checks.of(
+    levels = chance.levels(matrix, table.images)
+    class_scores = confusion.scores(matrix, table.images)
+    evaluation = checks.Evaluation(
         run,
         table,
-        known,
-        here=of_labels["balanced_accuracy"],
-        trained_on=trained_on,
-        trained=beside.trained,
-        normalized=beside.normalized,
+        levels,
+        class_scores["balanced_accuracy"],
+        trained_on,
+        extras.train_confusion,
+        extras.has_batch_norm,
     )
     return {
         "split": split,
-        **_plain_scores(of_labels),
-        **_plain_scores(of_probabilities),
-        "other_shares": _of_other_shares(run, table, beside.shares),
+        **_plain_scores(class_scores),
+        **_plain_scores(calibration.scores(table.labels, table.probabilities, table.groups)),
+        "other_shares": _at_other_shares(run, table, extras.class_shares),
         "averages": _averages(matrix),
         "groups": table.images.num_groups,
-        "chance": {**dataclasses.asdict(known), "majority": run.class_names[known.majority]},
-        "verdict": _verdict(run, split, table, known) + _warning(run, record_set, split),
-        "alarms": [dataclasses.asdict(each) for each in found],
+        "chance": {**dataclasses.asdict(levels), "majority": run.class_names[levels.majority]},
+        "verdict": _verdict(run, split, matrix, levels) + _selection_note(run, record_set, split),
+        "alarms": checks.warnings(evaluation),
         "trained_on": trained_on,
-        "trained": _of_training(beside.trained),
+        "trained": _training_accuracy(extras.train_confusion),
         "class_names": list(run.class_names),
         "confusion": matrix.tolist(),
         "per_class": _per_class(run, table),
@@ -90,15 +82,15 @@ def contents(
             dataclasses.asdict(each)
             for each in calibration.reliability(table.labels, table.probabilities)
         ],
-        "threshold": _threshold(beside.validation, table),
-        "mistakes": _mistakes(run, table, record_set, beside),
-        "num_compared": beside.num_compared,
-        **_of_records(run, record_set),
+        "threshold": _threshold(extras.validation, table),
+        "mistakes": _mistakes(run, table, record_set, extras),
+        "num_compared": extras.num_compared,
+        **_about_records(run, record_set),
         "run": dataclasses.asdict(run),
     }
 
 
-def _of_records(run: Run, record_set: RecordSet) -> dict[str, Any]:
+def _about_records(run: Run, record_set: RecordSet) -> dict[str, Any]:
     info = record_set.manifest
     return {
         "splits": {
@@ -115,61 +107,63 @@ def _of_records(run: Run, record_set: RecordSet) -> dict[str, Any]:
     }
 
 
-def headline(said: Mapping[str, Any]) -> list[str]:
-    """Returns the lines that matter: the verdict, two scores, and what is wrong."""
+def headline(report: Mapping[str, Any]) -> list[str]:
+    """Returns the summary for the screen: the verdict, two scores, and the warnings."""
     return [
-        said["verdict"],
-        *(f"{name} {Score(**said[key])}" for key, name in _MAIN.items()),
-        *_of_another_place(said),
-        *(line for alarm in said["alarms"] for line in _alarm_lines(alarm)),
+        report["verdict"],
+        *(f"{name} {Score(**report[key])}" for key, name in _HEADLINE.items()),
+        *_headline_at_other_shares(report),
+        *(line for warning in report["alarms"] for line in _warning_lines(warning)),
     ]
 
 
-def _alarm_lines(alarm: Mapping[str, Any]) -> list[str]:
-    found = [cause for cause in alarm["causes"] if cause["found"]]
+def _warning_lines(warning: Mapping[str, Any]) -> list[str]:
+    causes = [cause for cause in warning["causes"] if cause["found"]]
     return [
-        f"warning: {alarm['name']}: {alarm['said']}",
-        *(f"  look at the {cause['name']}: {cause['said']}" for cause in found),
+        f"warning: {checks.TITLES[warning['name']]}: {warning['said']}",
+        *(f"  possible cause: {cause['name']}: {cause['said']}" for cause in causes),
     ]
 
 
-def shown(table: Table) -> list[int]:
+def shown_mistakes(table: Table) -> list[int]:
     """Returns the rows of the mistakes that the page shows, the most confident first."""
-    return _wrong(table)[:MOST_PICTURES]
+    return _mistaken_rows(table)[:MAX_PICTURES]
 
 
-def _wrong(table: Table) -> list[int]:
+def _mistaken_rows(table: Table) -> list[int]:
     rows = np.flatnonzero(table.predicted != table.labels)
     confidence = table.probabilities.max(1)
     return rows[np.argsort(-confidence[rows], kind="stable")].tolist()
 
 
-def _verdict(run: Run, split: str, table: Table, known: chance.Chance) -> str:
-    matrix = table.confusion
-    count, right = int(matrix.sum()), int(np.trace(matrix))
-    where = "all folds" if split == folds.POOLED else split
-    said = f"{run.model} gets {right:,} of {count:,} images of {where} right ({right / count:.1%})"
-    named = np.flatnonzero(matrix.sum(0))
-    if known.verdict == chance.ONE_CLASS:
-        return f"{said}; all are {run.class_names[known.majority]}, so chance cannot be told"
-    if len(named) == 1:
-        return f"{said}: it calls every image {run.class_names[named[0]]}, a collapse to one class"
-    if known.verdict == chance.SWAPPED:
-        return f"{said}: {len(known.swapped)} classes seem to bear each other's names"
-    if known.verdict == chance.UNRELATED:
-        return f"{said}: consistent with unrelated predictions, z = {known.z:.2f}"
-    if known.verdict == chance.BARELY:
-        return f"{said}: barely more than unrelated predictions would get, z = {known.z:.2f}"
-    guessed = known.unrelated.value * count
-    if known.verdict == chance.WORSE:
-        return f"{said}: fewer than the {guessed:,.0f} of chance, so the labels may be swapped"
-    return f"{said}; predictions unrelated to the images would get about {guessed:,.0f}"
+def _verdict(run: Run, split: str, matrix: np.ndarray, levels: chance.Chance) -> str:
+    count, hits = int(matrix.sum()), int(np.trace(matrix))
+    images = "images of all folds" if split == folds.POOLED else f"{split} images"
+    score = f"{run.model} classifies {hits:,} of {count:,} {images} correctly ({hits / count:.1%})"
+    if levels.verdict == chance.ONE_CLASS:
+        only = run.class_names[levels.majority]
+        return f"{score}: only one class, {only}, is present, so the chance level is undefined"
+    predicted = np.flatnonzero(matrix.sum(0))
+    if len(predicted) == 1:
+        only = run.class_names[predicted[0]]
+        return f"{score}: all are predicted as {only}, the model has collapsed to one class"
+    if levels.verdict == chance.SWAPPED:
+        return f"{score}: {len(levels.swapped)} class names appear to be permuted"
+    if levels.verdict == chance.UNRELATED:
+        return f"{score}: consistent with chance, z = {levels.z:.2f}"
+    if levels.verdict == chance.BARELY:
+        return f"{score}: barely better than chance, z = {levels.z:.2f}"
+    level = levels.unrelated.value * count
+    if levels.verdict == chance.WORSE:
+        return f"{score}: below the chance level of {level:,.0f}, so the labels may be swapped"
+    return f"{score}; the chance level is about {level:,.0f}"
 
 
-def _warning(run: Run, record_set: RecordSet, split: str) -> str:
-    chose = split == run.validation_split and run.flags.get("monitor") != "epoch"
-    if chose and record_set.manifest.digest == run.records_digest:
-        return " (this split chose the epoch that was kept)"
+def _selection_note(run: Run, record_set: RecordSet, split: str) -> str:
+    # The best epoch is selected on this split, so its score is the best of many.
+    selected = split == run.validation_split and run.flags.get("monitor") != "epoch"
+    if selected and record_set.manifest.digest == run.records_digest:
+        return " (optimistic: the best epoch was selected on this split)"
     return ""
 
 
@@ -180,7 +174,7 @@ def _plain_scores(scores: Mapping[str, Score]) -> dict[str, dict[str, Any] | Non
     }
 
 
-def _of_other_shares(run: Run, table: Table, shares: Mapping[str, float]) -> dict[str, Any] | None:
+def _at_other_shares(run: Run, table: Table, shares: Mapping[str, float]) -> dict[str, Any] | None:
     if not shares:
         return None
     matrix = table.confusion
@@ -190,17 +184,17 @@ def _of_other_shares(run: Run, table: Table, shares: Mapping[str, float]) -> dic
     return {"shares": parts, **_plain_scores(scores)}
 
 
-def _of_another_place(said: Mapping[str, Any]) -> list[str]:
-    other = said["other_shares"]
+def _headline_at_other_shares(report: Mapping[str, Any]) -> list[str]:
+    other = report["other_shares"]
     if not other:
         return []
     shares = ", ".join(f"{name} {share:.1%}" for name, share in other["shares"].items())
-    scores = (f"{name} {Score(**other[key])}" for key, name in _MAIN.items())
-    return [f"where the classes are {shares}: {'; '.join(scores)}"]
+    scores = (f"{name} {Score(**other[key])}" for key, name in _HEADLINE.items())
+    return [f"at class shares {shares}: {'; '.join(scores)}"]
 
 
-def _of_training(trained: np.ndarray | None) -> dict[str, Any] | None:
-    return None if trained is None else dataclasses.asdict(confusion.scores(trained)["accuracy"])
+def _training_accuracy(matrix: np.ndarray | None) -> dict[str, Any] | None:
+    return None if matrix is None else dataclasses.asdict(confusion.scores(matrix)["accuracy"])
 
 
 def _averages(matrix: np.ndarray) -> dict[str, dict[str, float]]:
@@ -218,15 +212,11 @@ def _per_class(run: Run, table: Table) -> dict[str, dict[str, Any]]:
     intervals = confusion.class_intervals(table.confusion, table.images)
     return {
         name: {
-            **{key: _number(values[label]) for key, values in ratios.items()},
+            **{key: values[label].item() for key, values in ratios.items()},
             "intervals": {key: pairs[label].tolist() for key, pairs in intervals.items()},
         }
         for label, name in enumerate(run.class_names)
     }
-
-
-def _number(value: Any) -> int | float:
-    return int(value) if np.issubdtype(type(value), np.integer) else float(value)
 
 
 def _parts(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -248,7 +238,7 @@ def _threshold(validation: Table | None, table: Table) -> dict[str, Any] | None:
 
 
 def _mistakes(
-    run: Run, table: Table, record_set: RecordSet, beside: Beside
+    run: Run, table: Table, record_set: RecordSet, extras: ReportExtras
 ) -> list[dict[str, Any]]:
     predicted, confidence = table.predicted, table.probabilities.max(1)
     return [
@@ -260,16 +250,16 @@ def _mistakes(
             "predicted": run.class_names[predicted[row]],
             "probability": float(confidence[row]),
             "probability_of_true": float(table.probabilities[row, table.labels[row]]),
-            "neighbours": _neighbours(run, record_set, beside.near.get(row, ())),
+            "neighbours": _neighbours(run, record_set, extras.near.get(row, ())),
         }
-        for row in _wrong(table)
+        for row in _mistaken_rows(table)
     ]
 
 
 def _neighbours(
-    run: Run, record_set: RecordSet, found: Sequence[neighbours.Neighbour]
+    run: Run, record_set: RecordSet, near: Sequence[neighbours.Neighbour]
 ) -> list[dict[str, Any]]:
-    if not found:
+    if not near:
         return []
     index = record_set.index(run.train_split)
     return [
@@ -279,5 +269,5 @@ def _neighbours(
             "class": run.class_names[index.label[each.row]],
             "similarity": each.similarity,
         }
-        for each in found
+        for each in near
     ]

@@ -1,4 +1,4 @@
-"""What is set once for the whole process: devices, precision, seeds, the distribution strategy."""
+"""Process-wide settings: devices, precision, seeds, the distribution strategy."""
 
 import dataclasses
 import json
@@ -9,34 +9,30 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from datapipe.plan.batch_slice import Slice
+from models.training.options import PRECISIONS, STRATEGIES
+from records.common import checks, errors
 from records.common.backend import keras, tf
 
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
-STRATEGIES = ("auto", "one", "mirrored", "multiworker")
 _CLUSTER = "TF_CONFIG"  # the variable by which TensorFlow's launchers describe a cluster
 _RESTARTS = "DATAPIPE_RESTARTS"
 _MAX_RESTARTS = 100
 
 
+class WorkerLostError(errors.DatapipeError, RuntimeError):
+    """Other workers were lost too often."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Runtime:
-    """How this process computes.
-
-    Attributes:
-        strategy: the distribution strategy.
-        name: of the strategy, one of `STRATEGIES` but `auto`.
-        precision: name of the Keras policy; variables, heads and losses are float32 in each.
-        worker: number of this process among those that train together.
-        num_workers: how many there are.
-        description: for the screen and the report.
-    """
+    """The devices, workers and precision of this process."""
 
     strategy: tf.distribute.Strategy
-    name: str
-    precision: str
-    worker: int
+    name: str  # of the strategy, one of `STRATEGIES` except `auto`
+    precision: str  # name of the Keras policy; variables, heads and losses are float32 in each
+    worker: int  # index of this process among those that train together
     num_workers: int
-    description: str
+    description: str  # for the screen and the report
 
     @property
     def num_replicas(self) -> int:
@@ -49,24 +45,29 @@ class Runtime:
         return self.num_replicas // self.num_workers
 
     @property
+    def batch_slice(self) -> Slice:
+        """The slice of the global batch that this process trains on."""
+        return Slice(self.worker, self.num_workers, self.local_replicas)
+
+    @property
     def is_chief(self) -> bool:
-        """Whether this process writes files and speaks to the screen."""
+        """Whether this process writes files and prints."""
         return self.worker == 0
 
-    def agreed(self, values: Sequence[float]) -> np.ndarray:
-        """Returns the chief's values, float64; every worker must ask."""
-        given = np.asarray(values, np.float64)
+    def broadcast(self, values: Sequence[float]) -> np.ndarray:
+        """Returns the chief's values, float64, on every worker; all must call it."""
+        array = np.asarray(values, np.float64)
         if self.num_workers == 1:
-            return given
+            return array
 
-        def part(value: tf.Tensor) -> tf.Tensor:
-            # Every replica of the chief says the same, so the first alone is counted.
+        def chief_only(value: tf.Tensor) -> tf.Tensor:
+            # A sum over all replicas, to which only the first contributes: a broadcast.
             mine = tf.identity(value) if replica_number() == 0 else tf.zeros_like(value)
             context = tf.distribute.get_replica_context()
             return context.all_reduce(tf.distribute.ReduceOp.SUM, mine)
 
-        run = tf.function(lambda value: self.strategy.run(part, (value,)), autograph=False)
-        return self.strategy.experimental_local_results(run(tf.constant(given)))[0].numpy()
+        run = tf.function(lambda value: self.strategy.run(chief_only, (value,)), autograph=False)
+        return self.strategy.experimental_local_results(run(tf.constant(array)))[0].numpy()
 
 
 def configure(
@@ -78,29 +79,25 @@ def configure(
     workers: Sequence[str] = (),
     worker: int = 0,
 ) -> Runtime:
-    """Sets up this process; to be called once, before any tensor is made.
+    """Sets up this process; call it once, before any tensor is created.
 
     Args:
         strategy: `one` device, `mirrored` over all GPUs (over the CPU devices without a GPU), or
-            `multiworker` over the devices of several processes; `auto` takes `multiworker` where
-            workers are given, `mirrored` where there are several GPUs, else `one`.
+            `multiworker` over the devices of several processes; `auto` is `multiworker` if there
+            are workers, `mirrored` if there are several GPUs, else `one`.
         precision: one of `PRECISIONS`.
-        seed: of the initial weights.
-        cpu_devices: how many logical devices the CPU is divided into, to try `mirrored` on it.
-        workers: `host:port` of each process; by default those that the environment variable
-            TF_CONFIG names.
-        worker: which of them this one is; with TF_CONFIG, what that says.
+        seed: seeds the initial weights.
+        cpu_devices: logical devices that the CPU is divided into, to try `mirrored` on it.
+        workers: `host:port` of each process; read from the environment variable TF_CONFIG if empty.
+        worker: index of this process in `workers`; ignored with TF_CONFIG.
 
     Raises:
-        ValueError: for a name that is not offered, fewer than one CPU device, workers that are
-            missing or of no use, or a TF_CONFIG that cannot be read.
+        ValueError: for an unknown name, fewer than one CPU device, workers that are missing or
+            unused, or an unreadable TF_CONFIG.
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"strategy must be one of {STRATEGIES}, got {strategy!r}")
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    if cpu_devices < 1:
-        raise ValueError(f"cpu_devices must be at least 1, got {cpu_devices}")
+    checks.one_of("strategy", strategy, STRATEGIES)
+    checks.one_of("precision", precision, PRECISIONS)
+    checks.at_least("cpu_devices", cpu_devices, 1)
     workers, worker = _cluster(strategy, workers, worker)
     if cpu_devices > 1:
         tf.config.set_logical_device_configuration(
@@ -124,22 +121,22 @@ def configure(
 
 
 def replica_number() -> int:
-    """Returns the number of the replica that is being traced, among those of all processes."""
+    """Returns the index of the replica being traced, among those of all processes."""
     context = tf.distribute.get_replica_context()
     return int(tf.get_static_value(context.replica_id_in_sync_group))
 
 
-def again() -> NoReturn:
-    """Begins this program anew in this process, because another worker is gone.
+def restart_process() -> NoReturn:
+    """Restarts this program, because another worker is gone; the training then resumes.
 
-    Collective operations cannot go on after that, but a training can: from its last checkpoint.
+    TensorFlow cannot recover from a failed collective operation within the process.
 
     Raises:
-        RuntimeError: if that has been done too often.
+        WorkerLostError: after 100 restarts.
     """
     restarts = int(os.environ.get(_RESTARTS, "0")) + 1
     if restarts > _MAX_RESTARTS:
-        raise RuntimeError(f"another worker was lost {restarts} times")
+        raise WorkerLostError(f"lost a worker {restarts} times; giving up")
     os.environ[_RESTARTS] = str(restarts)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -147,15 +144,15 @@ def again() -> NoReturn:
 
 
 def _cluster(strategy: str, workers: Sequence[str], worker: int) -> tuple[list[str], int]:
-    """Returns the workers and the number of this one; also sets TF_CONFIG to that."""
+    """Returns the workers and the index of this one; also sets TF_CONFIG to them."""
     if not workers and os.environ.get(_CLUSTER) and strategy in ("auto", "multiworker"):
         workers, worker = _from_environment(os.environ[_CLUSTER])
     if not workers:
         if strategy == "multiworker":
-            raise ValueError(f"multiworker needs workers, as host:port,... or by {_CLUSTER}")
+            raise ValueError(f"strategy multiworker needs workers: host:port,... or {_CLUSTER}")
         return [], 0
     if strategy not in ("auto", "multiworker"):
-        raise ValueError(f"workers belong to strategy multiworker, not to {strategy}")
+        raise ValueError(f"workers only apply to strategy multiworker, got {strategy}")
     if len(set(workers)) < len(workers) or not all(":" in address for address in workers):
         raise ValueError(f"workers must be distinct host:port, got {','.join(workers)!r}")
     if not 0 <= worker < len(workers):
@@ -173,7 +170,7 @@ def _from_environment(text: str) -> tuple[list[str], int]:
             return [], 0
         names = set(cluster) - {"chief", "worker"}
         if names or task.get("type") not in cluster:
-            raise ValueError(f"only chief and worker are known, got {sorted(cluster)} and {task}")
+            raise ValueError(f"tasks must be chief or worker, got {sorted(cluster)} and {task}")
         first = list(cluster.get("chief", []))
         offset = len(first) if task["type"] == "worker" else 0
         return [*first, *cluster.get("worker", [])], offset + int(task["index"])

@@ -1,8 +1,13 @@
-"""Epochs of training steps, each with a validation; what is kept; going on after an interruption.
+"""The training loop: epochs of steps, validation, checkpoints, resuming.
 
-A training is a function of its options. What one that is going on needs is in its checkpoints, so
-one that was interrupted at any moment ends with the same history and weights, to the bit, as one
-that was not (on one kind of machine and number of devices).
+A checkpoint holds the complete state of a training, so a training that was interrupted at any
+moment ends with the same history and weights, to the bit, as one that was not (on the same kind of
+machine and number of devices).
+
+We do not use Keras' `fit`: it does not save the state of its random numbers, lets one batch with a
+non-finite loss spoil the moving statistics of normalization, lowers its loss scale for such a
+batch, and does not guarantee the order in which replicas take their batches. (It can resume within
+an epoch: `BackupAndRestore(save_freq=...)`, tf_keras 2.21.)
 """
 
 import collections
@@ -16,101 +21,34 @@ from typing import Any
 
 import numpy as np
 
-from models import run_folder
+from datapipe.plan.batch_slice import Slice
+from models import run_files
 from models.metrics import confusion
 from models.networks import dropout, input_range, transfer
 from models.training import (
     checkpoints,
     distribution,
-    history,
-    losses,
+    logs,
+    monitor,
     optimizers,
-    progress,
+    step,
+    tensorboard,
 )
-from models.training import (
-    monitor as decisions,
-)
-from models.training import (
-    step as train_step,
-)
+from models.training.options import TrainOptions
 from records.common import atomic, errors
 from records.common.backend import keras, tf
 
 History = list[dict[str, float]]
 Validate = Callable[[], Mapping[str, float]]
-Pictures = Callable[[], Mapping[str, np.ndarray]]
+Pictures = tensorboard.Pictures
+Action = Callable[[logs.Epoch], None]
 
-_LOSS = losses.LossOptions(label_smoothing=0.05)
-_OPTIMIZER, _SCHEDULE = optimizers.OptimizerOptions(), optimizers.ScheduleOptions()
-_STEPS_TOGETHER = 8  # of one call, by several workers
-_NAMED = 5  # rows that a message names
-_MUCH_WAITING = 0.1  # of an epoch's time
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """How a model is trained.
-
-    Attributes:
-        epochs: rounds of `Input.steps_per_epoch` steps, each followed by a validation.
-        loss: what is minimized.
-        optimizer: by what, and the highest learning rate.
-        schedule: what becomes of the rate.
-        monitor: the validation metric whose best epoch is kept, the latest of equal ones.
-        stop_patience: epochs without a better one after which training stops; 0: never.
-        unfreeze_epoch: epochs after which a frozen base is trained too; 0: never.
-        unfreeze_factor: of the learning rate from then on.
-        max_skipped: steps without a finite loss after which training ends with an error.
-        steps_per_execution: steps of one call; 0 for what takes half a second.
-        checkpoint_seconds: time between checkpoints within an epoch; 0: after each call. There is
-            one at the end of each epoch in any case.
-        seed: of dropout.
-        jit_compile: compile the training step with XLA.
-    """
-
-    epochs: int = 30
-    loss: losses.LossOptions = _LOSS
-    optimizer: optimizers.OptimizerOptions = _OPTIMIZER
-    schedule: optimizers.ScheduleOptions = _SCHEDULE
-    monitor: str = "val_macro_f1"
-    stop_patience: int = 0
-    unfreeze_epoch: int = 0
-    unfreeze_factor: float = 0.1
-    max_skipped: int = 100
-    steps_per_execution: int = 0
-    checkpoint_seconds: float = 60.0
-    seed: int = 0
-    jit_compile: bool = False
-
-    def __post_init__(self) -> None:
-        decisions.check_monitor(self.monitor)
-        for name, least in (
-            ("epochs", 1),
-            ("stop_patience", 0),
-            ("unfreeze_epoch", 0),
-            ("max_skipped", 0),
-            ("steps_per_execution", 0),
-            ("checkpoint_seconds", 0),
-        ):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if not 0 < self.unfreeze_factor < float("inf"):
-            raise ValueError(f"unfreeze_factor must be above 0, got {self.unfreeze_factor}")
-
-    def identity(self) -> dict[str, Any]:
-        """Returns what two trainings must agree on to end alike, by the names of the options."""
-        fields = dataclasses.asdict(self)
-        for name in ("max_skipped", "steps_per_execution", "checkpoint_seconds"):
-            del fields[name]
-        return {
-            f"{name}.{part}" if isinstance(value, dict) else name: inner
-            for name, value in fields.items()
-            for part, inner in (value.items() if isinstance(value, dict) else [("", value)])
-        }
+_STEPS_PER_CALL = 8  # with several workers
+_MAX_NAMED = 5  # rows listed in a message
 
 
 class TrainingError(errors.DatapipeError, RuntimeError):
-    """Training cannot go on."""
+    """A training cannot continue."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,43 +56,38 @@ class Input:
     """What `fit` trains on.
 
     Attributes:
-        dataset: makes the batches of this process from a step on: a function of (start step,
-            number of this process, how many there are, replicas of each), which gives as many
-            batches a step as it has replicas.
+        dataset: (start step, this process's slice of the global batch) -> batches from that step
+            on, in each step one for each replica of the process.
         steps_per_epoch: global batches in an epoch.
-        batch_size: the global batch.
-        input_range: of the images, as in `input_range.RANGES`.
-        images: where the batches have `numbers` and no `image`: makes the images of `row` and
-            `numbers` inside the training step.
-        key: the name of a row, for messages.
-        identity: what the batches are a function of; a training goes on with the same only.
+        batch_size: global, over all replicas.
+        input_range: range of the pixel values, one of `input_range.RANGES`.
+        images: (`row`, `numbers`) -> images, called inside the training step if the batches have
+            no `image`.
+        key: row -> its name in messages.
+        identity: everything the batches depend on; a training can only be resumed with equal
+            values.
     """
 
-    dataset: Callable[[int, int, int, int], tf.data.Dataset]
+    dataset: Callable[[int, Slice], tf.data.Dataset]
     steps_per_epoch: int
     batch_size: int
     input_range: str = "0..1"
-    images: train_step.Images | None = None
+    images: step.Images | None = None
     key: Callable[[int], str] = str
     identity: Mapping[str, str | int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What came of a training.
+    """The result of a training."""
 
-    Attributes:
-        history: one line an epoch.
-        skipped: by name, how often a row had no finite loss.
-    """
-
-    history: History
-    skipped: Mapping[str, int]
+    history: History  # one line for each epoch
+    skipped: Mapping[str, int]  # for each offending row, by key, how often its loss was not finite
 
 
 def fit(
     model: keras.Model,
-    how: distribution.Runtime,
+    runtime: distribution.Runtime,
     data: Input,
     validate: Validate,
     options: TrainOptions,
@@ -163,321 +96,305 @@ def fit(
     pictures: Pictures | None = None,
     show_progress: bool = True,
 ) -> Trained:
-    """Trains a model, from the last checkpoint in the run folder on; returns what came of it.
+    """Trains a model, or resumes from the last checkpoint in the run folder.
 
-    After each epoch `history.csv`, `timing.csv`, a checkpoint and, if the monitored metric is the
-    best yet, `best.weights.h5` are written to the run folder, each whole or not at all, and events
-    for TensorBoard; at the end `last.weights.h5`. The checkpoints stay until `finish`.
+    After each epoch, `history.csv`, `timing.csv`, a checkpoint and events for TensorBoard are
+    written to the run folder, and `best.weights.h5` if the monitored metric is the best so far; at
+    the end `last.weights.h5`. Each file is written atomically. The checkpoints stay until `finish`.
 
     Args:
-        model: made under the strategy's scope, a base that is frozen at first already frozen.
-        how: who computes.
-        data: what to train on.
-        validate: gives the metrics of `decisions.MONITORS` for the model as it is.
-        options: how to train.
-        run_dir: an existing folder; one for all processes.
-        pictures: gives pictures, uint8 [height, width, 3] by name, of the last `validate`; for
-            TensorBoard, of each epoch that is the best so far.
-        show_progress: draw a bar over the steps of an epoch.
+        model: created under the strategy's scope; its base is frozen already, if at all.
+        validate: () -> the metrics of `monitor.MONITORS` for the current weights.
+        run_dir: an existing folder, the same for all workers.
+        pictures: () -> images of the last validation, uint8 [height, width, 3] by name, for
+            TensorBoard; called after each epoch that is the best so far.
 
     Returns:
-        The history, one line an epoch: `epoch`, `loss` and `accuracy` of training, what `validate`
-        gives, the last `learning_rate`, and how many steps were `skipped` so far, or `overflows`;
-        and the rows that were to blame for what was skipped.
+        The history, one line for each epoch: `epoch`, training `loss` and `accuracy`, the values of
+        `validate`, the last `learning_rate`, and the number of steps `skipped`, and of `overflows`,
+        since the start; and the offending rows of skipped steps.
 
     Raises:
-        TrainingError: if the monitored metric, or too many steps' loss, is not finite, or the
-            folder holds checkpoints of another training; it names the first difference.
-        CheckpointError: if there are checkpoints, and none can be read.
-        ValueError: if the model takes images in another range, or draws random numbers that
+        TrainingError: if the monitored metric, or the loss of too many steps, is not finite, or
+            the folder holds checkpoints of a different training; it names the first difference.
+        CheckpointError: if there are checkpoints, but all are damaged.
+        ValueError: if the model expects another range of pixel values, or has random numbers that
             cannot be resumed.
     """
     input_range.check(model, data.input_range)
     dropout.check(model)
-    return _Fit(model, how, data, validate, options, run_dir, pictures, show_progress).run()
+    return _Training(
+        model, runtime, data, validate, options, run_dir, pictures, show_progress
+    ).run()
 
 
 def finish(run_dir: str) -> None:
-    """Removes the checkpoints of a training that is finished."""
-    folder = os.path.join(run_dir, run_folder.SAVED)
+    """Removes the checkpoints of a finished training."""
+    folder = os.path.join(run_dir, run_files.CHECKPOINTS)
     checkpoints.remove(folder)
     with contextlib.suppress(FileNotFoundError):
         os.rmdir(folder)
 
 
-class _Fit:
-    """A training under way."""
+@dataclasses.dataclass(eq=False)
+class _Training:
+    """The state of a call of `fit`, whose arguments are its fields."""
 
-    def __init__(
-        self,
-        model: keras.Model,
-        how: distribution.Runtime,
-        data: Input,
-        validate: Validate,
-        options: TrainOptions,
-        run_dir: str,
-        pictures: Pictures | None,
-        show_progress: bool,
-    ):
-        self._model, self._how, self._data, self._validate = model, how, data, validate
-        self._options, self._run_dir, self._show = options, run_dir, show_progress
-        self._pictures = pictures
-        self._checkpoints = os.path.join(run_dir, run_folder.SAVED)
+    model: keras.Model
+    runtime: distribution.Runtime
+    data: Input
+    validate: Validate
+    options: TrainOptions
+    run_dir: str
+    pictures: Pictures | None
+    show_progress: bool
+
+    def __post_init__(self) -> None:
+        # Together with the variables of model and optimizer: the contents of a checkpoint.
         self._history: History = []
         self._timing: History = []
-        self._blamed: collections.Counter[str] = collections.Counter()
-        self._carry = train_step.first_carry(how.precision)
+        self._offending: collections.Counter[str] = collections.Counter()
         self._unfrozen = False
+        self._state = step.initial_state(self.runtime.precision)
 
     def run(self) -> Trained:
-        """Trains from where the last checkpoint stands to the end."""
         self._restore()
-        how = self._how
-        place = (how.worker, how.num_workers, how.local_replicas)
-        batches = iter(self._data.dataset(int(self._carry.step), *place))
-        while len(self._history) < self._options.epochs and not self._stops():
-            self._unfreeze()
-            self._train(batches)
-            self._validated()
-        if how.is_chief:
-            self._write_weights(run_folder.LAST)
-        return Trained(self._history, dict(self._blamed))
+        after_epoch = self._actions()
+        batches = iter(self.data.dataset(int(self._state.step), self.runtime.batch_slice))
+        while not self._ended():
+            self._unfreeze_when_due()
+            self._train_epoch(batches)
+            epoch = self._validated()
+            self._state = self._state.new_epoch()
+            for action in after_epoch:
+                action(epoch)
+        if self.runtime.is_chief:
+            self._write_weights(run_files.LAST)
+        return Trained(self._history, dict(self._offending))
 
-    def _stops(self) -> bool:
-        options = self._options
-        return decisions.stops(self._history, options.monitor, options.stop_patience)
+    def _actions(self) -> list[Action]:
+        """Returns the chief's actions after each epoch, in order; other workers have none."""
+        if not self.runtime.is_chief:
+            return []
+        options, events = self.options, self._path(run_files.TENSORBOARD)
+        return [
+            lambda _: logs.write_csv(self._history, self._path(run_files.HISTORY)),
+            lambda _: logs.write_csv(self._timing, self._path(run_files.TIMING)),
+            lambda epoch: tensorboard.write(epoch, events, self.pictures),
+            # After the files above: if the process dies before this, they are written again.
+            lambda _: self._save(),
+            # Last: an epoch is reported only when it is on disk.
+            lambda epoch: print("\n".join(logs.lines(epoch, options.epochs)), flush=True),
+        ]
 
-    def _unfreeze(self) -> None:
-        """Trains the base too, by an optimizer of its own, once it is time."""
-        if not self._unfrozen and 0 < self._options.unfreeze_epoch <= len(self._history):
+    def _ended(self) -> bool:
+        options, done = self.options, len(self._history)
+        return done >= options.epochs or monitor.stops(
+            self._history, options.monitor, options.stop_patience
+        )
+
+    def _unfreeze_when_due(self) -> None:
+        """Unfreezes the base, with a new optimizer, once `unfreeze_epoch` epochs are done."""
+        if not self._unfrozen and 0 < self.options.unfreeze_epoch <= len(self._history):
             self._unfrozen = True
             self._step = self._new_step()
 
-    def _new_step(self) -> train_step.TrainStep:
+    def _new_step(self) -> step.TrainStep:
         if self._unfrozen:
-            transfer.unfreeze(self._model)
-        return train_step.TrainStep(
-            self._model,
-            self._how.strategy,
-            loss=self._options.loss,
-            optimizer=self._options.optimizer,
+            transfer.unfreeze(self.model)
+        return step.TrainStep(
+            self.model,
+            self.runtime.strategy,
+            loss=self.options.loss,
+            optimizer=self.options.optimizer,
             rate=self._rate,
-            batch_size=self._data.batch_size,
-            seed=self._options.seed,
-            images=self._data.images,
-            jit_compile=self._options.jit_compile,
-            local_replicas=self._how.local_replicas,
+            batch_size=self.data.batch_size,
+            seed=self.options.seed,
+            images=self.data.images,
+            jit_compile=self.options.jit_compile,
+            local_replicas=self.runtime.local_replicas,
         )
 
-    def _rate(self, step: Any, factor: Any) -> Any:
+    def _rate(self, number: Any, factor: Any) -> Any:
         return optimizers.rate_at(
-            self._options.schedule,
-            self._options.optimizer.learning_rate,
-            step,
-            steps_per_epoch=self._data.steps_per_epoch,
-            epochs=self._options.epochs,
+            self.options.schedule,
+            self.options.optimizer.learning_rate,
+            number,
+            steps_per_epoch=self.data.steps_per_epoch,
+            epochs=self.options.epochs,
             factor=factor,
         )
 
     def _factor(self) -> float:
-        """Returns what the rate of this epoch is multiplied by."""
-        schedule, monitor = self._options.schedule, self._options.monitor
-        factor = self._options.unfreeze_factor if self._unfrozen else 1.0
+        """Returns the factor on this epoch's learning rates."""
+        schedule, watched = self.options.schedule, self.options.monitor
+        factor = self.options.unfreeze_factor if self._unfrozen else 1.0
         if schedule.name == "plateau":
             patience, by = schedule.plateau_patience, schedule.plateau_factor
-            factor *= decisions.plateau_factor(self._history, monitor, patience, by)
+            factor *= monitor.plateau_factor(self._history, watched, patience, by)
         return factor
 
-    def _train(self, batches: Iterator[train_step.Batch]) -> None:
-        """Trains to the end of the epoch."""
-        epoch, steps = len(self._history) + 1, self._data.steps_per_epoch
+    def _train_epoch(self, batches: Iterator[step.Batch]) -> None:
+        """Trains to the end of the epoch, saving a checkpoint every `checkpoint_seconds`."""
+        epoch, steps = len(self._history) + 1, self.data.steps_per_epoch
         end, factor, saved = epoch * steps, self._factor(), time.monotonic()
-        title = f"epoch {epoch}/{self._options.epochs}"
-        show = self._show and self._how.is_chief
-        bar = progress.Progress(title, steps, int(self._carry.step) % steps, show=show)
-        with bar:
-            while left := end - int(self._carry.step):
-                count = min(self._steps_in_a_call(bar), left)
-                self._carry, rows, waited = self._step.run(batches, self._carry, count, factor)
-                bar.done(count, self._data.batch_size, waited)
+        title, done = f"epoch {epoch}/{self.options.epochs}", int(self._state.step) % steps
+        show = self.show_progress and self.runtime.is_chief
+        with logs.ProgressBar(title, steps, done, show=show) as bar:
+            while left := end - int(self._state.step):
+                count = min(self._steps_per_call(bar), left)
+                self._state, rows, waited = self._step.run(batches, self._state, count, factor)
+                bar.advance(count, self.data.batch_size, waited)
                 self._note_skipped(rows)
-                if count < left and time.monotonic() >= saved + self._options.checkpoint_seconds:
+                if count < left and time.monotonic() >= saved + self.options.checkpoint_seconds:
                     self._save()
                     saved = time.monotonic()
-        self._timing.append({"epoch": epoch, **bar.figures()})
+        self._timing.append({"epoch": epoch, **bar.timing()})
 
-    def _steps_in_a_call(self, bar: progress.Progress) -> int:
-        if self._how.num_workers > 1:
-            # Workers find each other by the number of the step within its call, so all must do as
-            # many in each: what their clocks say is of no use.
-            return self._options.steps_per_execution or _STEPS_TOGETHER
-        return self._options.steps_per_execution or bar.steps_in_a_call()
+    def _steps_per_call(self, bar: logs.ProgressBar) -> int:
+        if self.options.steps_per_execution:
+            return self.options.steps_per_execution
+        # Workers must make the same number of steps in each call, not one that depends on their
+        # clocks: collective operations are matched by the iteration's number, and deadlocked when
+        # one worker had chosen 7 steps and another 8.
+        return _STEPS_PER_CALL if self.runtime.num_workers > 1 else bar.steps_per_call()
 
     def _note_skipped(self, rows: np.ndarray) -> None:
-        """Names the rows of steps that were skipped; ends the training if there are too many."""
-        skipped = int(self._carry.skipped)
-        new = collections.Counter(self._data.key(int(row)) for row in rows)
-        self._blamed += new
+        """Reports the offending rows of skipped steps; raises if there are too many."""
+        skipped = int(self._state.skipped)
+        new = collections.Counter(self.data.key(int(row)) for row in rows)
+        self._offending += new
         if new:
             print(
-                f"warning: no finite loss by step {int(self._carry.step):,}, so it was skipped"
-                f" ({skipped:,} so far): {_listed(new)}",
+                f"warning: non-finite loss at or before step {int(self._state.step):,}, update"
+                f" skipped ({skipped:,} so far); offending rows: {_named(new)}",
                 flush=True,
             )
-        if skipped > self._options.max_skipped:
-            who = f"; rows that alone have none: {_listed(self._blamed)}" if self._blamed else ""
+        if skipped > self.options.max_skipped:
+            rows_named = f"; offending rows: {_named(self._offending)}" if self._offending else ""
             raise TrainingError(
-                f"{skipped:,} steps had no finite loss or gradient, more than --max_skipped="
-                f"{self._options.max_skipped}{who}; try a lower --learning_rate (or"
+                f"{skipped:,} steps had a non-finite loss or gradient, more than --max_skipped="
+                f"{self.options.max_skipped}{rows_named}; try a lower --learning_rate (or"
                 " --precision=float32)"
             )
 
-    def _validated(self) -> None:
-        """Ends the epoch: validates, keeps history and weights, saves, speaks to the screen."""
-        with self._averaged():
-            found = dict(self._validate())
-            values = self._how.agreed(list(found.values())).tolist()
-            line = self._line(dict(zip(found, values, strict=True)))
-            monitor, epoch = self._options.monitor, int(line["epoch"])
-            if not np.isfinite(line[monitor]):
+    def _validated(self) -> logs.Epoch:
+        """Validates, adds to the history, and saves the weights if they are the best so far."""
+        trainable, watched = self.model.trainable_variables, self.options.monitor
+        # The weights that are saved are those that were validated: averaged ones, if there are any.
+        with optimizers.averaged(self._step.optimizer, trainable):
+            metrics = dict(self.validate())
+            # All workers decide by the chief's values; theirs may differ in the last bit.
+            values = self.runtime.broadcast(list(metrics.values())).tolist()
+            line = self._line(dict(zip(metrics, values, strict=True)))
+            if not np.isfinite(line[watched]):
                 raise TrainingError(
-                    f"{monitor} is {line[monitor]} in epoch {epoch}; try a lower --learning_rate"
-                    " (or --precision=float32)"
+                    f"{watched} is {line[watched]} in epoch {line['epoch']}; try a lower"
+                    " --learning_rate (or --precision=float32)"
                 )
             self._history.append(line)
-            best = decisions.best_epoch(self._history, monitor) == epoch
-            if best and self._how.is_chief:
-                self._write_weights(run_folder.BEST)
-        self._carry = self._carry.new_epoch()
-        if self._how.is_chief:
-            history.write(self._history, os.path.join(self._run_dir, run_folder.HISTORY))
-            history.write(self._timing, os.path.join(self._run_dir, run_folder.TIMING))
-            shown = self._pictures() if best and self._pictures else None
-            board = os.path.join(self._run_dir, run_folder.BOARD)
-            history.to_tensorboard(line, self._timing[-1], board, shown)
-            self._save()
-            print("\n".join([self._said(line, best), *self._verdicts(line)]), flush=True)
-
-    def _averaged(self) -> contextlib.AbstractContextManager[None]:
-        return optimizers.averaged(self._step.optimizer, self._model.trainable_variables)
+            best = monitor.best_epoch(self._history, watched) == line["epoch"]
+            if best and self.runtime.is_chief:
+                self._write_weights(run_files.BEST)
+        return logs.Epoch(line, self._timing[-1], best)
 
     def _line(self, validation: Mapping[str, float]) -> dict[str, float]:
-        carry = self._carry
-        steps, weight = max(int(carry.steps), 1), float(carry.weight) or 1.0
+        state = self._state
+        steps, weight = max(int(state.steps), 1), float(state.weight) or 1.0
         return {
             "epoch": len(self._history) + 1,
-            "loss": float(carry.loss) / steps,
-            "accuracy": float(carry.hits) / weight,
+            "loss": float(state.loss) / steps,
+            "accuracy": float(state.correct) / weight,
             **validation,
-            "learning_rate": float(self._rate(int(carry.step) - 1, self._factor())),
-            "skipped": int(carry.skipped),
-            "overflows": int(carry.overflows),
+            "learning_rate": float(self._rate(int(state.step) - 1, self._factor())),
+            "skipped": int(state.skipped),
+            "overflows": int(state.overflows),
         }
 
-    def _said(self, line: Mapping[str, float], best: bool) -> str:
-        timing = self._timing[-1]
-        return (
-            f"epoch {line['epoch']:3.0f}/{self._options.epochs}"
-            f"  loss {line['loss']:.4f}  accuracy {line['accuracy']:.4f}"
-            f"  | validation: loss {line['val_loss']:.4f}  accuracy {line['val_accuracy']:.4f}"
-            f"  macro F1 {line['val_macro_f1']:.4f}"
-            f"  | {timing['images_per_second']:,.0f} images/s,"
-            f" {timing['waiting_for_input']:.0%} waiting{' *' if best else ''}"
-        )
-
-    def _verdicts(self, line: Mapping[str, float]) -> list[str]:
-        """Returns what should be known while it can still be changed."""
-        found = []
-        if line.get("val_named") == 1:
-            found.append("warning: every validation image is given one class, a collapse so far")
-        if line["epoch"] == 2:  # the first had to compile
-            waiting = self._timing[-1]["waiting_for_input"]
-            found.append(
-                f"training waits for its input {waiting:.0%} of the time: "
-                + (
-                    "python -m models.doctor_main says what to change"
-                    if waiting > _MUCH_WAITING
-                    else "the network is what takes the time"
-                )
-            )
-        return found
-
     def _write_weights(self, name: str) -> None:
-        temporary = os.path.join(self._run_dir, f".tmp-{name}")
+        temporary = self._path(f".tmp-{name}")
         with atomic.naming(temporary):
-            self._model.save_weights(temporary)
-            atomic.commit(temporary, os.path.join(self._run_dir, name))
+            self.model.save_weights(temporary)
+            atomic.commit(temporary, self._path(name))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.run_dir, name)
 
     def _identity(self) -> dict[str, Any]:
-        own = {**self._options.identity(), "steps_per_epoch": self._data.steps_per_epoch}
-        how = {"replicas": self._how.num_replicas, "precision": self._how.precision}
-        return {**self._data.identity, **own, **how}
+        return {
+            **self.data.identity,
+            **self.options.identity(),
+            "steps_per_epoch": self.data.steps_per_epoch,
+            "replicas": self.runtime.num_replicas,
+            "precision": self.runtime.precision,
+        }
 
     def _save(self) -> None:
-        if not self._how.is_chief:
+        """Writes a checkpoint, if this is the chief; the keys are those of version 0.5."""
+        if not self.runtime.is_chief:
             return
         state = {
             "identity": self._identity(),
             "history": self._history,
             "timing": self._timing,
-            "blamed": self._blamed,
+            "blamed": self._offending,
             "unfrozen": self._unfrozen,
-            "carry": [value.item() for value in self._carry],
+            "carry": [value.item() for value in self._state],
         }
-        os.makedirs(self._checkpoints, exist_ok=True)
-        arrays = [self._parts(variable)[0].numpy() for variable in self._step.variables]
-        checkpoints.save(
-            checkpoints.Checkpoint(int(self._carry.step), state, arrays), self._checkpoints
-        )
+        folder = self._path(run_files.CHECKPOINTS)
+        os.makedirs(folder, exist_ok=True)
+        arrays = [self._copies(variable)[0].numpy() for variable in self._step.variables]
+        checkpoints.save(checkpoints.Checkpoint(int(self._state.step), state, arrays), folder)
 
     def _restore(self) -> None:
-        """Takes up the chief's newest checkpoint, if there is one; makes the training step."""
-        found = checkpoints.newest(self._checkpoints) if self._how.is_chief else None
-        step = int(self._how.agreed([found.step if found else -1])[0])
-        if step >= 0 and found is None:
-            found = checkpoints.at(step, self._checkpoints)
-        if found:
-            self._take_over(found.state)
+        """Loads the chief's newest checkpoint, if there is one; creates the training step."""
+        folder = self._path(run_files.CHECKPOINTS)
+        checkpoint = checkpoints.newest(folder) if self.runtime.is_chief else None
+        number = int(self.runtime.broadcast([checkpoint.step if checkpoint else -1])[0])
+        if number >= 0 and checkpoint is None:
+            checkpoint = checkpoints.at(number, folder)
+        if checkpoint:
+            self._restore_state(checkpoint.state)
+        # Only now: which variables the optimizer has depends on whether the base is unfrozen.
         self._step = self._new_step()
-        if found:
-            variables = self._step.variables
-            for variable, array in zip(variables, found.arrays, strict=True):
-                for part in self._parts(variable):
-                    part.assign(array)
-            print(f"going on from step {found.step:,}, {len(self._history)} epochs done")
+        if checkpoint:
+            for variable, array in zip(self._step.variables, checkpoint.arrays, strict=True):
+                for copy in self._copies(variable):
+                    copy.assign(array)
+            done = len(self._history)
+            epochs = "1 epoch" if done == 1 else f"{done} epochs"
+            print(f"resuming at step {checkpoint.step:,} ({epochs} completed)")
 
-    def _take_over(self, state: Mapping[str, Any]) -> None:
+    def _restore_state(self, state: Mapping[str, Any]) -> None:
         _check_same(state["identity"], json.loads(json.dumps(self._identity())))
         self._history, self._timing = state["history"], state["timing"]
-        self._blamed = collections.Counter(state["blamed"])
+        self._offending = collections.Counter(state["blamed"])
         self._unfrozen = state["unfrozen"]
-        self._carry = train_step.carry_of(state["carry"])
+        self._state = step.state_of(state["carry"])
 
-    def _parts(self, variable: tf.Variable) -> Sequence[tf.Variable]:
-        return self._how.strategy.experimental_local_results(variable)
+    def _copies(self, variable: tf.Variable) -> Sequence[tf.Variable]:
+        """Returns a variable's copies on the replicas of this process."""
+        return self.runtime.strategy.experimental_local_results(variable)
 
 
 def _check_same(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     for name in {**saved, **now}:
-        was, is_now = saved.get(name, "not there"), now.get(name, "not there")
-        if was != is_now:
+        before, current = saved.get(name, "absent"), now.get(name, "absent")
+        if before != current:
             raise TrainingError(
-                f"{name} was {was!r} in the training that was begun here and is {is_now!r} now;"
-                " a training goes on exactly or not at all: restore it, or take another run folder"
+                f"cannot resume: {name} was {before!r} when the training began and is {current!r}"
+                " now; restore it, or choose another run folder"
             )
 
 
-def _listed(names: collections.Counter[str]) -> str:
-    shown = [f"{name} ({times} times)" if times > 1 else name for name, times in names.items()]
-    more = f" and {len(shown) - _NAMED:,} more" if len(shown) > _NAMED else ""
-    return ", ".join(shown[:_NAMED]) + more
+def _named(rows: collections.Counter[str]) -> str:
+    shown = [f"{name} ({times} times)" if times > 1 else name for name, times in rows.items()]
+    more = f" and {len(shown) - _MAX_NAMED:,} more" if len(shown) > _MAX_NAMED else ""
+    return ", ".join(shown[:_MAX_NAMED]) + more
 
 
 def validation_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Returns the metrics that can be monitored, over all images at once.
-
-    Beside them `val_named`, how many classes are named at all.
-    """
+    """Returns the monitored metrics, and `val_named`: the number of classes that are predicted."""
     matrix = confusion.confusion(labels, probabilities.argmax(1), probabilities.shape[1])
     return {
         "val_loss": confusion.log_loss(labels, probabilities),

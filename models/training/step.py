@@ -1,11 +1,11 @@
-"""One training step on all replicas, and many in one call.
+"""One training step on all replicas, and many steps in one call.
 
-Each replica computes the loss of its slice and the gradients; these are summed over the replicas,
-and every replica makes the same update. All that changes from step to step is in the variables of
-model and optimizer, and in the `Carry`.
+Each replica computes the loss of its slice of the batch and the gradients; the gradients are summed
+over the replicas, and every replica makes the same update. The state is in the variables of model
+and optimizer, and in the `LoopState`.
 
-A step whose loss is not finite changes nothing: the statistics of normalization are put back, and
-the rows that are to blame are found by a forward pass that no row can spoil for the others.
+A step with a non-finite loss changes nothing: the statistics of normalization are restored. A
+forward pass in which rows cannot affect each other then finds the offending rows.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,54 +20,56 @@ from records.common.backend import keras, tf
 Batch = Mapping[str, tf.Tensor]
 Images = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
-_FIRST_SCALE, _LEAST_SCALE, _MOST_SCALE = 2.0**15, 1.0, 2.0**24
-_GROW_AFTER = 2000  # steps without an overflow, as of Micikevicius et al. 2018, arXiv:1710.03740
+# Dynamic loss scaling (Micikevicius et al. 2018, arXiv:1710.03740). Keras' own also halves the
+# scale for a non-finite loss, so a few bad batches would reduce it to 1.
+_INITIAL_SCALE, _MIN_SCALE, _MAX_SCALE = 2.0**15, 1.0, 2.0**24
+_STEPS_TO_GROW = 2000  # without an overflow
 
 
-class Carry(NamedTuple):
-    """What goes from step to step beside the variables; each a scalar.
+class LoopState(NamedTuple):
+    """Scalars passed from step to step.
 
-    The sums are in float64 and begun anew with each epoch, so it makes no difference how many steps
-    one call does.
+    The sums are in float64 and start at 0 in each epoch, so they do not depend on the number of
+    steps in a call. A checkpoint holds the values in this order.
     """
 
-    step: Any  # int64, the next one
-    steps: Any  # int64, that were not skipped in this epoch
+    step: Any  # int64, number of the next step
+    steps: Any  # int64, steps of this epoch that were not skipped
     loss: Any  # float64, sum over these steps
-    hits: Any  # float64, weights of rows that were predicted right
-    weight: Any  # float64, weights of all rows
-    skipped: Any  # int64, in the whole run
-    overflows: Any  # int64, in the whole run: gradients beyond float16, the loss being finite
-    scale: Any  # float32, that the loss is multiplied by
-    since: Any  # int64, steps since the scale was changed
+    correct: Any  # float64, sum of the weights of correctly predicted rows
+    weight: Any  # float64, sum of the weights of all rows
+    skipped: Any  # int64, steps skipped in the whole run
+    overflows: Any  # int64, steps of the whole run with a finite loss but gradients beyond float16
+    loss_scale: Any  # float32, factor on the loss
+    steps_since_rescale: Any  # int64
 
-    def new_epoch(self) -> "Carry":
-        """Returns the carry with its sums at 0."""
+    def new_epoch(self) -> "LoopState":
+        """Returns the state with its sums at 0."""
         return self._replace(**{name: type(getattr(self, name))(0) for name in _SUMS})
 
 
-_SUMS = ("steps", "loss", "hits", "weight")
-_DTYPES = Carry(
+_SUMS = ("steps", "loss", "correct", "weight")
+_DTYPES = LoopState(
     *("int64", "int64", "float64", "float64", "float64", "int64", "int64", "float32", "int64")
 )
 
 
-def first_carry(precision: str) -> Carry:
-    """Returns the carry to begin a run with; losses are scaled in float16 only."""
-    scale = _FIRST_SCALE if precision == "mixed_float16" else 1.0
-    return carry_of([0, 0, 0, 0, 0, 0, 0, scale, 0])
+def initial_state(precision: str) -> LoopState:
+    """Returns the state at the start of a run; the loss is scaled in `mixed_float16` only."""
+    scale = _INITIAL_SCALE if precision == "mixed_float16" else 1.0
+    return state_of([0, 0, 0, 0, 0, 0, 0, scale, 0])
 
 
-def carry_of(values: Sequence[Any]) -> Carry:
-    """Returns a carry of NumPy scalars."""
-    return Carry(*(np.dtype(d).type(v) for d, v in zip(_DTYPES, values, strict=True)))
+def state_of(values: Sequence[Any]) -> LoopState:
+    """Returns a state of NumPy scalars."""
+    return LoopState(*(np.dtype(d).type(v) for d, v in zip(_DTYPES, values, strict=True)))
 
 
 class TrainStep:
-    """A model, an optimizer and a loss, to be stepped.
+    """A training step of a model, an optimizer and a loss.
 
     Attributes:
-        optimizer: with all its variables made.
+        optimizer: with all its variables created.
     """
 
     def __init__(
@@ -84,27 +86,24 @@ class TrainStep:
         jit_compile: bool = False,
         local_replicas: int | None = None,
     ):
-        """Makes the optimizer and its variables for what is trainable now.
+        """Creates the optimizer and its variables for the variables that are trainable now.
 
         Args:
-            model: made under the strategy's scope.
-            strategy: who computes.
-            loss: what is minimized.
-            optimizer: by what.
-            rate: from the step, int64, and the factor of a call to the learning rate.
-            batch_size: the global batch.
-            seed: of dropout.
-            images: makes the images of `row` and `numbers`, where the batches have none.
+            model: created under the strategy's scope.
+            rate: (step, int64; the `factor` of a call) -> learning rate.
+            batch_size: global, over all replicas.
+            seed: seeds dropout.
+            images: (`row`, `numbers`) -> images, if the batches have no `image`.
             jit_compile: compile forward and backward pass with XLA; on one replica only.
-            local_replicas: of this process; all if not given.
+            local_replicas: replicas of this process; by default all.
 
         Raises:
-            ValueError: if XLA is wanted on several replicas.
+            ValueError: if `jit_compile` is set with several replicas.
         """
         if jit_compile and strategy.num_replicas_in_sync > 1:
             raise ValueError(
-                f"jit_compile is for one replica, got {strategy.num_replicas_in_sync}: XLA cannot"
-                " compile the normalization over several"
+                f"jit_compile needs a single replica, got {strategy.num_replicas_in_sync}: XLA"
+                " cannot compile synchronized batch normalization"
             )
         dropout.number_layers(model)
         self._model, self._strategy, self._images, self._seed = model, strategy, images, seed
@@ -125,117 +124,118 @@ class TrainStep:
         with strategy.scope():
             self.optimizer = optimizers.build(optimizer)
             optimizers.create(self.optimizer, self._trainable)
-        self._several = tf.function(self._steps, autograph=False)
+        self._many = tf.function(self._steps, autograph=False)
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """All variables that training changes, in an order that depends on the model alone."""
+        """All variables that training changes, in an order that depends only on the model."""
         return [*self._model.variables, *optimizers.variables(self.optimizer)]
 
     def run(
-        self, batches: Iterator[Batch], carry: Carry, num_steps: int, factor: float = 1.0
-    ) -> tuple[Carry, np.ndarray, float]:
-        """Does steps.
+        self, batches: Iterator[Batch], state: LoopState, num_steps: int, factor: float = 1.0
+    ) -> tuple[LoopState, np.ndarray, float]:
+        """Makes `num_steps` steps, at least 1.
 
         Args:
-            batches: of a training dataset, one for each replica of this process and step.
-            carry: of the steps before.
-            num_steps: how many.
-            factor: that the learning rate is multiplied by.
+            batches: from a training dataset, in each step one for each replica of this process.
+            state: after the steps before.
+            factor: multiplies the learning rate.
 
         Returns:
-            The carry; rows of steps that were skipped, int64 [any], among those of this process;
-            seconds that were spent on waiting for batches.
+            The new state; the offending rows of skipped steps in this process's batches, int64
+            [any]; seconds spent waiting for batches.
         """
-        carry, rows, waited = self._several(
-            batches,
-            Carry(*(tf.constant(v, d) for v, d in zip(carry, _DTYPES, strict=True))),
-            tf.constant(num_steps),
-            tf.constant(factor, tf.float32),
+        state, rows, waited = self._many(
+            batches, _tensors(state), tf.constant(num_steps), tf.constant(factor, tf.float32)
         )
-        return carry_of([value.numpy() for value in carry]), rows.numpy(), float(waited)
+        return state_of([value.numpy() for value in state]), rows.numpy(), float(waited)
 
     def single(self) -> Callable[[Batch], tf.Tensor]:
-        """Returns a step of one replica on a batch, to be timed; it gives the loss."""
-        first = first_carry("mixed_float16" if self._float16 else "float32")
-        carry = Carry(*(tf.constant(v, d) for v, d in zip(first, _DTYPES, strict=True)))
+        """Returns a function, for timing, that makes a step on one batch and returns its loss."""
+        state = _tensors(initial_state("mixed_float16" if self._float16 else "float32"))
 
         def step(batch: Batch) -> tf.Tensor:
-            return self.one((batch,), carry, tf.constant(1.0))[0].loss
+            return self.one((batch,), state, tf.constant(1.0))[0].loss
 
         return tf.function(step, autograph=False)
 
     def _steps(
-        self, batches: Iterator[Batch], carry: Carry, num_steps: tf.Tensor, factor: tf.Tensor
-    ) -> tuple[Carry, tf.Tensor, tf.Tensor]:
+        self, batches: Iterator[Batch], state: LoopState, num_steps: tf.Tensor, factor: tf.Tensor
+    ) -> tuple[LoopState, tf.Tensor, tf.Tensor]:
         def body(
-            number: tf.Tensor, carry: Carry, bad: tf.Tensor, waited: tf.Tensor
-        ) -> tuple[tf.Tensor, Carry, tf.Tensor, tf.Tensor]:
-            with tf.control_dependencies([*carry, waited]):
-                began = tf.timestamp()
-            with tf.control_dependencies([began]):
-                pieces = tuple(next(batches) for _ in range(self._local_replicas))
-            with tf.control_dependencies(tf.nest.flatten(pieces)):
-                waited += tf.timestamp() - began
-            carry, rows = self.one(pieces, carry, factor)
-            return number + 1, carry, tf.concat([bad, rows], 0), waited
+            number: tf.Tensor, state: LoopState, offending: tf.Tensor, waited: tf.Tensor
+        ) -> tuple[tf.Tensor, LoopState, tf.Tensor, tf.Tensor]:
+            # Only `next` is timed: the step before has finished.
+            with tf.control_dependencies([*state, waited]):
+                start = tf.timestamp()
+            # One plain iterator for each process, which yields its replicas' batches in turn.
+            # TensorFlow's own multi-device iterator ended 4 of 98 processes with a segmentation
+            # fault (2.21): `MultiDeviceBuffer::BackgroundThread` fetched after it was destroyed.
+            with tf.control_dependencies([start]):
+                parts = tuple(next(batches) for _ in range(self._local_replicas))
+            with tf.control_dependencies(tf.nest.flatten(parts)):
+                waited += tf.timestamp() - start
+            state, rows = self.one(parts, state, factor)
+            return number + 1, state, tf.concat([offending, rows], 0), waited
 
-        _, carry, bad, waited = tf.while_loop(
+        _, state, offending, waited = tf.while_loop(
             lambda number, *_: number < num_steps,
             body,
-            (0, carry, tf.zeros([0], tf.int64), tf.constant(0.0, tf.float64)),
+            (0, state, tf.zeros([0], tf.int64), tf.constant(0.0, tf.float64)),
             shape_invariants=(
                 tf.TensorShape([]),
-                Carry(*[tf.TensorShape([])] * len(carry)),
+                LoopState(*[tf.TensorShape([])] * len(state)),
                 tf.TensorShape([None]),
                 tf.TensorShape([]),
             ),
             parallel_iterations=1,
         )
-        return carry, bad, waited
+        return state, offending, waited
 
     def one(
-        self, pieces: Sequence[Batch], carry: Carry, factor: tf.Tensor
-    ) -> tuple[Carry, tf.Tensor]:
-        """Does one step, inside a graph.
+        self, parts: Sequence[Batch], state: LoopState, factor: tf.Tensor
+    ) -> tuple[LoopState, tf.Tensor]:
+        """Makes a step inside a graph; returns the next state and the offending rows, int64 [any].
 
         Args:
-            pieces: the batches of this process's replicas, in their order.
-            carry: of tensors.
-            factor: float32 scalar, that the learning rate is multiplied by.
-
-        Returns:
-            The next carry, and the rows that made the loss infinite, int64 [any].
+            parts: the batches of this process's replicas, in the replicas' order.
+            state: as tensors.
+            factor: float32 scalar, multiplies the learning rate.
         """
-        done = self._strategy.run(self._compute, args=(tuple(pieces), carry.step, carry.scale))
-        gradients, sums, kept = done
-        loss, hits, weight, finite_gradients = self._first(sums)
+        gradients, sums, statistics = self._strategy.run(
+            self._compute, args=(tuple(parts), state.step, state.loss_scale)
+        )
+        loss, correct, weight, finite_gradients = (
+            self._strategy.experimental_local_results(each)[0] for each in sums
+        )
         finite_loss = tf.math.is_finite(loss)
         usable = finite_loss & finite_gradients
-        optimizers.set_rate(self.optimizer, self._rate(carry.step, factor))
+        optimizers.set_rate(self.optimizer, self._rate(state.step, factor))
 
         def update() -> tf.Tensor:
             self._strategy.run(self._update, args=(gradients,))
             return tf.zeros([0], tf.int64)
 
         def skip() -> tf.Tensor:
-            self._strategy.run(self._put_back, args=(kept,))
+            self._strategy.run(self._restore, args=(statistics,))
             return tf.cond(
-                finite_loss, lambda: tf.zeros([0], tf.int64), lambda: self._to_blame(pieces)
+                finite_loss, lambda: tf.zeros([0], tf.int64), lambda: self._offending(parts)
             )
 
+        # The gradients are summed over the replicas before this branch, not in `update`: every
+        # replica then takes the same branch, and no branch holds a collective operation.
         rows = tf.cond(usable, update, skip)
-        return self._next(carry, usable, finite_loss, loss, hits, weight), rows
+        return self._next(state, usable, finite_loss, loss, correct, weight), rows
 
-    def _computed(self, pieces: Sequence[Batch], step: tf.Tensor, scale: tf.Tensor) -> Any:
-        """Returns a replica's gradients and sums, over all replicas, and what may be put back."""
+    def _computed(self, parts: Sequence[Batch], step: tf.Tensor, scale: tf.Tensor) -> Any:
+        """Returns gradients and sums over all replicas, and the statistics before the step."""
         context = tf.distribute.get_replica_context()
         number = distribution.replica_number()
-        batch = pieces[number % len(pieces)]
+        batch = parts[number % len(parts)]
         replicas = context.num_replicas_in_sync
         first = step * self._batch_size + number * (self._batch_size // replicas)
         images = self._images_of(batch)
-        kept = [tf.identity(variable) for variable in self._moving]
+        statistics = [tf.identity(variable) for variable in self._moving]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._trainable)
             with dropout.keyed(self._seed, first):
@@ -253,15 +253,16 @@ class TrainStep:
         gradients = tape.gradient(
             scaled, self._trainable, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        right = tf.reduce_sum(losses.hits(batch["label"], logits) * batch["weight"])
-        # Layers may take what is no number for 0, as the ReLU of oneDNN does.
+        correct = tf.reduce_sum(losses.correct(batch["label"], logits) * batch["weight"])
+        # The images are checked for NaN too: the ReLU of oneDNN turns it into 0, and an image of
+        # NaN would train as a black one.
         share = tf.where(tf.reduce_all(tf.math.is_finite(images)), share, np.nan)
-        sums = [share, right, tf.reduce_sum(batch["weight"])]
+        sums = [share, correct, tf.reduce_sum(batch["weight"])]
         if replicas > 1:
             gradients, sums = context.all_reduce(tf.distribute.ReduceOp.SUM, (gradients, sums))
         gradients = [gradient / scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(g)) for g in gradients])
-        return gradients, (*sums, finite), kept
+        return gradients, (*sums, finite), statistics
 
     def _images_of(self, batch: Batch) -> tf.Tensor:
         if self._images is None:
@@ -271,62 +272,64 @@ class TrainStep:
     def _update(self, gradients: Sequence[tf.Tensor]) -> None:
         optimizers.apply(self.optimizer, list(zip(gradients, self._trainable, strict=True)))
 
-    def _put_back(self, kept: Sequence[tf.Tensor]) -> None:
-        for variable, value in zip(self._moving, kept, strict=True):
+    def _restore(self, statistics: Sequence[tf.Tensor]) -> None:
+        for variable, value in zip(self._moving, statistics, strict=True):
             variable.assign(value)
 
-    def _to_blame(self, pieces: Sequence[Batch]) -> tf.Tensor:
-        """Returns the rows of this process that alone give a loss that is not finite."""
-        found = self._strategy.run(self._blamed, args=(tuple(pieces),))
-        rows, bad = (self._strategy.experimental_local_results(part) for part in found)
+    def _offending(self, parts: Sequence[Batch]) -> tf.Tensor:
+        """Returns the rows in this process's batches whose own loss is not finite."""
+        found = self._strategy.run(self._rows_and_faults, args=(tuple(parts),))
+        rows, bad = (self._strategy.experimental_local_results(each) for each in found)
         return tf.boolean_mask(tf.concat(rows, 0), tf.concat(bad, 0))
 
-    def _blamed(self, pieces: Sequence[Batch]) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = pieces[distribution.replica_number() % len(pieces)]
+    def _rows_and_faults(self, parts: Sequence[Batch]) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = parts[distribution.replica_number() % len(parts)]
         images = self._images_of(batch)
+        # With the moving statistics: those of the batch would spread NaN from one row to all.
         logits = tf.cast(self._model(images, training=False), tf.float32)
-        wanted = losses.targets(batch["label"], logits.shape[-1], 0.0)
-        finite = tf.math.is_finite(logits) & tf.math.is_finite(wanted)
+        targets = losses.targets(batch["label"], logits.shape[-1], 0.0)
+        finite = tf.math.is_finite(logits) & tf.math.is_finite(targets)
         finite = tf.reduce_all(finite, 1) & tf.math.is_finite(batch["weight"])
         finite &= tf.reduce_all(tf.math.is_finite(images), [1, 2, 3])
         return batch["row"], ~finite
 
-    def _first(self, sums: Any) -> list[tf.Tensor]:
-        return [self._strategy.experimental_local_results(part)[0] for part in sums]
-
     def _next(
         self,
-        carry: Carry,
+        state: LoopState,
         usable: tf.Tensor,
         finite_loss: tf.Tensor,
         loss: tf.Tensor,
-        hits: tf.Tensor,
+        correct: tf.Tensor,
         weight: tf.Tensor,
-    ) -> Carry:
-        # Gradients that are too large at the least scale are no matter of scale.
-        overflow = finite_loss & ~usable & (carry.scale > _LEAST_SCALE)
+    ) -> LoopState:
+        # Non-finite gradients at the smallest scale are not an overflow: the step is skipped.
+        overflow = finite_loss & ~usable & (state.loss_scale > _MIN_SCALE)
         skipped = ~usable & ~overflow
 
         def added(total: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
             return total + tf.where(usable, tf.cast(value, tf.float64), 0)
 
-        scale, since = carry.scale, carry.since
+        scale, since = state.loss_scale, state.steps_since_rescale
         if self._float16:
-            grown = usable & (since + 1 >= _GROW_AFTER)
-            scale = tf.where(grown, tf.minimum(scale * 2, _MOST_SCALE), scale)
-            scale = tf.where(overflow, tf.maximum(scale / 2, _LEAST_SCALE), scale)
+            grown = usable & (since + 1 >= _STEPS_TO_GROW)
+            scale = tf.where(grown, tf.minimum(scale * 2, _MAX_SCALE), scale)
+            scale = tf.where(overflow, tf.maximum(scale / 2, _MIN_SCALE), scale)
             since = tf.where(grown | overflow, tf.zeros_like(since), since + _one(usable))
-        return Carry(
-            step=carry.step + 1,
-            steps=carry.steps + _one(usable),
-            loss=added(carry.loss, loss),
-            hits=added(carry.hits, hits),
-            weight=added(carry.weight, weight),
-            skipped=carry.skipped + _one(skipped),
-            overflows=carry.overflows + _one(overflow),
-            scale=scale,
-            since=since,
+        return LoopState(
+            step=state.step + 1,
+            steps=state.steps + _one(usable),
+            loss=added(state.loss, loss),
+            correct=added(state.correct, correct),
+            weight=added(state.weight, weight),
+            skipped=state.skipped + _one(skipped),
+            overflows=state.overflows + _one(overflow),
+            loss_scale=scale,
+            steps_since_rescale=since,
         )
+
+
+def _tensors(state: LoopState) -> LoopState:
+    return LoopState(*(tf.constant(v, d) for v, d in zip(state, _DTYPES, strict=True)))
 
 
 def _one(condition: tf.Tensor) -> tf.Tensor:

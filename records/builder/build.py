@@ -1,57 +1,41 @@
-"""The build, read from top to bottom: read, plan, write, index, manifest, switch."""
+"""The build, from top to bottom: read, plan, write, index, manifest, switch."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from records.builder import decode_cache, staging
-from records.builder import layout as plan_lib
-from records.builder.layout import SplitOptions
-from records.builder.shard_writer import (
-    BuildError,
-    Reject,
-    ShardTask,
-    WrittenShard,
-    write_rejects,
-    write_shard,
-)
-from records.common import atomic, byte_strings, worker_pool
-from records.common.byte_strings import Strings, raw, text
+from records.builder import accounting, decode_cache, layout, staging
+from records.builder.decode_cache import DecodedImages
+from records.builder.shard_writer import BuildError, ShardTask, WrittenShard, write_shard
+from records.common import atomic, checks, worker_pool
+from records.common.byte_strings import raw, text
 from records.format import index as index_lib
 from records.format import manifest, record_set, sharding
-from records.image import decode, near_duplicates
-from records.source import listing as sources
+from records.image import decode
+from records.source.listing import Listing
 
-_SPARE = 1 << 20  # bytes for index and manifest, when the free space is looked at
+_SPARE = 1 << 20  # bytes for index and manifest, when the free space is checked
 
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
-    """How a record set is made; two builds with equal options and sources are equal to the byte.
-
-    Attributes:
-        policy: how pixels are made.
-        encoding: how they stand in a record, see `images.ENCODINGS`.
-        splits: how images are parted.
-    """
+    """How a record set is made; equal options and sources give equal bytes."""
 
     policy: decode.ImagePolicy = dataclasses.field(default_factory=decode.ImagePolicy)
     encoding: str = "raw"
-    splits: SplitOptions = dataclasses.field(default_factory=SplitOptions)
+    splits: layout.SplitOptions = dataclasses.field(default_factory=layout.SplitOptions)
 
     def __post_init__(self) -> None:
-        if self.encoding not in decode.ENCODINGS:
-            raise ValueError(f"encoding must be one of {decode.ENCODINGS}, got {self.encoding!r}")
+        checks.one_of("encoding", self.encoding, decode.ENCODINGS)
 
     def pixel_settings(self) -> dict[str, Any]:
-        """Returns what the pixels depend on, as it stands in the manifest."""
+        """Returns the options that the pixels depend on, as the manifest holds them."""
         policy = dataclasses.asdict(self.policy)
         return {
             "image_size": policy.pop("size"),
@@ -61,30 +45,28 @@ class BuildOptions:
             **decode.VERSIONS,
         }
 
-    def settings(self, listing: sources.Listing) -> dict[str, Any]:
-        """Returns all options as they stand in the manifest."""
-        parted = dataclasses.asdict(self.splits)
-        given = {"given": listing.split_names} if parted.pop("given") else {}
-        return _as_json(
-            {
-                **self.pixel_settings(),
-                "splits": {**given, **parted.pop("ratios")},
-                **parted,
-                "labels": dict(listing.settings),
-                "boxes": listing.box is not None,
-            }
-        )
+    def settings(self, listing: Listing) -> dict[str, Any]:
+        """Returns all options as the manifest holds them."""
+        split_settings = dataclasses.asdict(self.splits)
+        given = {"given": listing.split_names} if split_settings.pop("given") else {}
+        result = {
+            **self.pixel_settings(),
+            "splits": {**given, **split_settings.pop("ratios")},
+            **split_settings,
+            "labels": dict(listing.settings),
+            "boxes": listing.box is not None,
+        }
+        return json.loads(json.dumps(result))  # comparable with those read from a manifest
 
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-    """What a build did.
+    """The result of a build.
 
     Attributes:
-        manifest: of the finished set.
         label_conflicts: groups of keys with equal bytes and different labels.
-        resumed: finished chunks and shards that a build before had left, of how many.
-        repaired: names of finished shards that were damaged and written anew.
+        resumed: chunks and shards reused from an interrupted build, and their total number.
+        repaired: names of shards of an interrupted build that were damaged and written again.
         fresh: False if the folder already held exactly this set, so nothing was written.
     """
 
@@ -96,7 +78,7 @@ class Built:
 
 
 def build(
-    listing: sources.Listing,
+    listing: Listing,
     output: str,
     options: BuildOptions,
     *,
@@ -107,111 +89,59 @@ def build(
 ) -> Built:
     """Packs the images of a listing into a record set.
 
-    A build that was killed is gone on with by the same call; its work lies in `output.building`.
+    The same call resumes a build that was killed, from its files in `output.building`.
 
     Args:
-        listing: what to pack and what was left out.
         output: the folder to write: new, empty, or the same set.
-        options: how.
         num_workers: processes; the result does not depend on it.
-        show_progress: draw a bar on standard error.
-        replace: `output` may hold another set, which stays readable until the new one is whole.
-        restart: begin anew where a build was killed.
+        replace: `output` may hold another set, which stays readable until the new one is complete.
+        restart: discard the files of an interrupted build instead of resuming it.
 
     Raises:
         BuildError: if `output` holds another record set or other files, another build writes into
-            it, no image can be used, or the splits cannot be made as wanted.
-        WorkerDiedError: if worker processes are killed again and again.
+            it, no image can be used, or the splits cannot be made as asked.
+        WorkerDiedError: if too many worker processes are killed.
         OSError: if the disk is full or cannot be written.
     """
     output = os.path.realpath(output)
     settings = options.settings(listing)
     os.makedirs(os.path.dirname(output), exist_ok=True)
-    how = _How(options, num_workers, show_progress)
-    with staging.held(output) as folder:
+    with (
+        staging.locked(output) as folder,
+        worker_pool.WorkerPool(num_workers, show_progress=show_progress) as pool,
+    ):
         staging.check_output(output, replace=replace)
         existing = None if replace else _existing_set(output, settings)
         if existing:
-            _check_sources(output, existing, _sources_sha256(listing, how))
-            _clear_own(folder, settings)
+            _check_sources(output, existing, listing, options, pool)
+            left = staging.settings_of_left(folder)
+            if left and left.get("all") == settings:  # of a build of this set, not of another one
+                staging.clear(folder)
             return Built(existing, fresh=False)
-        plan_lib.given_splits(listing, options.splits)  # its faults before anything is read
+        layout.given_splits(listing, options.splits)  # raises before anything is read
         pixels = options.pixel_settings()
         staging.begin(folder, {"pixels": pixels, "all": settings}, restart=restart)
         _check_space(folder, len(listing), options)
-        spooled = _read(listing, folder, how)
-        with worker_pool.Crew(
-            num_workers
-        ) as crew:  # now: later a fork would keep what the plan took
-            plan = plan_lib.make(listing, spooled.contents, options.splits)
-            _release(listing, spooled.contents)
-            parts = _parts(plan, spooled)
-            written = _write(listing, spooled, parts, folder, crew, show_progress)
-        result = _finish(listing, plan, spooled, parts, written, folder, options)
+        # All images are read before any is assigned: equal bytes must share a split.
+        images = _read(listing, folder, options, pool)
+        plan = layout.make(listing, images, options.splits)
+        shards = _planned_shards(plan, images)
+        written = _write(listing, images, shards, folder, pool)
+        result = _finish(listing, plan, images, shards, written, folder, options)
+        # The only moment at which a reader sees a change.
         staging.switch(folder, output, replace=replace)
         staging.clear(folder)
-    kept = spooled.num_kept + sum(done.state == "kept" for done in written)
+    num_reused = images.num_reused + sum(shard.state == "reused" for shard in written)
     return Built(
         manifest=result,
         label_conflicts=plan.conflicts,
-        resumed=(kept, len(spooled.paths) + len(written)),
-        repaired=tuple(done.shard.file for done in written if done.state == "repaired"),
+        resumed=(num_reused, len(images.paths) + len(written)),
+        repaired=tuple(shard.shard.file for shard in written if shard.state == "repaired"),
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class _How:
-    """What every stage is told."""
-
-    options: BuildOptions
-    num_workers: int
-    show_progress: bool
-
-
-@dataclasses.dataclass
-class _Spooled:
-    """What reading has told, and where the images are.
-
-    Attributes:
-        contents: by image.
-        ends: integers [n], where each image ends in its chunk.
-        chunk_size: images in each chunk but the last.
-        paths: of the chunks.
-        rejects: (position, reason, detail) of the images that cannot be used.
-        notes: (position, note) of what was done to others.
-        num_kept: chunks that a build before had made.
-    """
-
-    contents: plan_lib.Contents
-    ends: np.ndarray
-    chunk_size: int
-    paths: list[str]
-    rejects: list[tuple[int, str, str]] = dataclasses.field(default_factory=list)
-    notes: list[tuple[int, str]] = dataclasses.field(default_factory=list)
-    num_kept: int = 0
-
-    def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Returns the bytes of these images, int64."""
-        return self.ends[rows].astype(np.int64) - self.starts(rows)
-
-    def starts(self, rows: np.ndarray) -> np.ndarray:
-        """Returns where these images begin in their chunks, int64."""
-        return np.where(rows % self.chunk_size == 0, 0, self.ends[rows - 1]).astype(np.int64)
-
-
-def _clear_own(folder: str, settings: Mapping[str, Any]) -> None:
-    """Removes what the build of the finished set has left, and no other unfinished build."""
-    left = staging.settings_of_left(folder)
-    if left and left.get("all") == settings:
-        staging.clear(folder)
-
-
 def _existing_set(output: str, settings: Mapping[str, Any]) -> manifest.Manifest | None:
-    """Returns the set in `output` if its settings are these, None if there is none.
-
-    Raises:
-        BuildError: if it is another one, with the settings that differ, or it is damaged.
-    """
+    """Returns the set in `output`, if any; raises a BuildError if its settings differ."""
     if not os.path.exists(os.path.join(output, manifest.FILE_NAME)):
         return None
     existing = manifest.load(output)
@@ -222,231 +152,157 @@ def _existing_set(output: str, settings: Mapping[str, Any]) -> manifest.Manifest
         record_set.open_set(output)
     except manifest.ManifestError as error:
         raise BuildError(
-            f"{output} holds this record set, but damaged ({error}); build it again with --replace"
+            f"{output} holds this record set, but it is damaged ({error}); rebuild it with"
+            " --replace"
         ) from None
     return existing
 
 
-def _check_sources(output: str, existing: manifest.Manifest, sources_sha256: str) -> None:
-    if existing.sources_sha256 != sources_sha256:
+def _check_sources(
+    output: str,
+    existing: manifest.Manifest,
+    listing: Listing,
+    options: BuildOptions,
+    pool: worker_pool.WorkerPool,
+) -> None:
+    """Raises a BuildError unless the existing set was made from this source; decodes nothing."""
+    digests = pool.run(
+        decode_cache.digests,
+        decode_cache.tasks(listing, "", options.policy, options.encoding, fingerprints=False),
+        total=len(listing),
+        title="comparing",
+        unit="images",
+    )
+    sha256 = np.concatenate(worker_pool.in_order(digests))
+    if accounting.sources_digest(listing, sha256) != existing.sources_sha256:
         raise _another_set(output, ["the source images differ"])
 
 
 def _another_set(output: str, differing: Sequence[str]) -> BuildError:
     return BuildError(
         f"{output} already holds another record set ({'; '.join(differing)});"
-        " choose another --output, or put the new one in its place with --replace"
+        " choose another --output, or replace it with --replace"
     )
 
 
 def _check_space(folder: str, num_images: int, options: BuildOptions) -> None:
-    """Refuses a build that cannot end for want of space.
-
-    Raises:
-        BuildError: if the disk is too full for the images twice, in chunks and in shards.
-    """
-    if options.encoding != "raw":  # nobody knows before
+    """Raises a BuildError if the disk cannot hold the images twice, in the cache and in shards."""
+    if options.encoding != "raw":  # the size of encoded images is not known yet
         return
-    wanted = 2 * num_images * options.policy.size**2 * 3 + _SPARE
-    there = sum(
-        os.path.getsize(os.path.join(at, name))
-        for at, _, names in os.walk(folder)
-        for name in names
-    )
+    needed = 2 * num_images * options.policy.size**2 * 3 + _SPARE
+    paths = (os.path.join(path, name) for path, _, names in os.walk(folder) for name in names)
+    used = sum(map(os.path.getsize, paths))
     free = shutil.disk_usage(folder).free
-    if free + there < wanted:
+    if free + used < needed:
         raise BuildError(
-            f"{folder}: about {wanted / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free;"
-            " make room or choose another --output"
+            f"{folder}: about {needed / 1e6:,.1f} MB are needed and {free / 1e6:,.1f} MB are free;"
+            " free some space or choose another --output"
         )
 
 
-def _read(listing: sources.Listing, folder: str, how: _How) -> _Spooled:
-    """Reads and decodes every image.
-
-    Raises:
-        BuildError: if none can be used.
-    """
-    count = len(listing)
-    width = near_duplicates.FINGERPRINT_BYTES if how.options.splits.near_duplicates else 0
-    contents = plan_lib.Contents(
-        usable=np.zeros(count, bool),
-        sha256=byte_strings.zeros((count, 32), np.uint8, folder),
-        fingerprints=byte_strings.zeros((count, width), np.uint8, folder),
-    )
-    step = decode_cache.size(count)
-    paths = [""] * -(-count // step)
-    # An encoded image is hardly ever larger than twice its pixels.
-    narrow = 2 * step * how.options.policy.size**2 * 3 < 1 << 32
-    ends = np.zeros(count, np.uint32 if narrow else np.int64)
-    result = _Spooled(contents, ends, step, paths)
-    with worker_pool.Crew(how.num_workers) as crew:
-        for number, chunk in crew.run(
-            decode_cache.make,
-            _chunk_tasks(listing, folder, how.options),
-            total=count,
-            title="reading",
-            unit="images",
-            show_progress=how.show_progress,
-            retry=decode_cache.after_death,
-        ):
-            first = number * step
-            rows = slice(first, first + len(chunk.ends))
-            contents.usable[rows] = np.diff(chunk.ends, prepend=0) > 0
-            contents.sha256[rows] = chunk.sha256
-            contents.fingerprints[rows] = chunk.fingerprints
-            result.ends[rows] = chunk.ends
-            result.paths[number] = chunk.path
-            result.rejects += [(first + at, why, detail) for at, why, detail in chunk.rejects]
-            result.notes += [(first + at, note) for at, note in chunk.notes]
-            result.num_kept += not chunk.fresh
-            _release(listing, contents)
-    if not contents.usable.any():
-        position, _, detail = min(result.rejects)
-        raise BuildError(
-            f"none of {count} images can be used; the first,"
-            f" {text(listing.keys[position])!r}: {detail}"
-        )
-    return result
-
-
-def _chunk_tasks(
-    listing: sources.Listing, folder: str, options: BuildOptions
-) -> Iterator[decode_cache.Task]:
-    return decode_cache.tasks(
+def _read(
+    listing: Listing, folder: str, options: BuildOptions, pool: worker_pool.WorkerPool
+) -> DecodedImages:
+    """Reads and decodes every image, or raises a BuildError if none can be used."""
+    images = decode_cache.fill(
         listing,
         os.path.join(folder, staging.CHUNKS),
         options.policy,
         options.encoding,
         fingerprints=options.splits.near_duplicates > 0,
+        pool=pool,
     )
-
-
-def _sources_sha256(listing: sources.Listing, how: _How) -> str:
-    """Returns the digest of the sources, reading but not decoding them."""
-    with worker_pool.Crew(how.num_workers) as crew:
-        digests = dict(
-            crew.run(
-                decode_cache.digests,
-                _chunk_tasks(listing, "", how.options),
-                total=len(listing),
-                title="comparing",
-                unit="images",
-                show_progress=how.show_progress,
-            )
+    if not images.usable.any():
+        position, _, detail = images.skipped[0]
+        raise BuildError(
+            f"none of {len(listing)} images can be used; the first,"
+            f" {text(listing.keys[position])!r}: {detail}"
         )
-    return _digest(listing, np.concatenate([digests[number] for number in sorted(digests)]))
-
-
-def _digest(listing: sources.Listing, sha256: np.ndarray) -> str:
-    """Identifies the input: what each image is called, what it counts as, and its bytes."""
-    names = (listing.class_names, listing.domains, listing.split_names)
-    excluded = [dataclasses.astuple(exclusion) for exclusion in listing.excluded]
-    whole = hashlib.sha256(json.dumps([names, excluded]).encode())
-    for strings in (listing.keys, listing.group_names):
-        whole.update(strings.blob)
-        whole.update(strings.ends.tobytes())
-    # The boxes stand in the keys.
-    for column in (listing.label, listing.domain, listing.group, listing.split, sha256):
-        whole.update(column.tobytes())
-    return whole.hexdigest()
-
-
-def _release(listing: sources.Listing, contents: plan_lib.Contents) -> None:
-    """Lets go of the memory of what lies in files."""
-    listing.keys.release()
-    listing.file_keys.release()
-    byte_strings.release(contents.sha256)
-    byte_strings.release(contents.fingerprints)
+    return images
 
 
 @dataclasses.dataclass(frozen=True)
-class _Part:
-    """A shard to be: its split, its file name and the positions of its images, in row order."""
+class _PlannedShard:
+    """A shard to write; `rows` are the positions of its images in the listing."""
 
     split: str
     file: str
     rows: np.ndarray
 
 
-def _parts(plan: plan_lib.Plan, spooled: _Spooled) -> list[_Part]:
-    """Returns the shards of a plan."""
-    parts = []
+def _planned_shards(plan: layout.Plan, images: DecodedImages) -> list[_PlannedShard]:
+    result = []
     for split, rows in plan.rows.items():
         if not len(rows):
             continue
-        num_shards = sharding.num_shards(len(rows), int(spooled.lengths(rows).mean()))
+        num_shards = sharding.num_shards(len(rows), int(images.length[rows].mean()))
         start = 0
         for shard_index, end in enumerate(sharding.boundaries(len(rows), num_shards)):
             name = sharding.file_name(split, shard_index, num_shards)
-            parts.append(_Part(split, name, rows[start:end]))
+            result.append(_PlannedShard(split, name, rows[start:end]))
             start = end
-    return parts
+    return result
 
 
 def _write(
-    listing: sources.Listing,
-    spooled: _Spooled,
-    parts: Sequence[_Part],
+    listing: Listing,
+    images: DecodedImages,
+    shards: Sequence[_PlannedShard],
     folder: str,
-    crew: worker_pool.Crew,
-    show_progress: bool,
+    pool: worker_pool.WorkerPool,
 ) -> list[WrittenShard]:
-    """Writes every shard; returns them in the order of the parts."""
-    done = dict(
-        crew.run(
-            write_shard,
-            (_shard_task(listing, spooled, part, folder) for part in parts),
-            total=sum(len(part.rows) for part in parts),
-            title="writing",
-            unit="images",
-            show_progress=show_progress,
-        )
+    """Writes every shard; returns them in the order planned."""
+    written = pool.run(
+        write_shard,
+        (_shard_task(listing, images, shard, folder) for shard in shards),
+        total=sum(len(shard.rows) for shard in shards),
+        title="writing",
+        unit="images",
     )
-    return [done[number] for number in range(len(parts))]
+    return worker_pool.in_order(written)
 
 
-def _shard_task(listing: sources.Listing, spooled: _Spooled, part: _Part, folder: str) -> ShardTask:
-    rows = part.rows
-    domains = [domain.encode("utf-8", "surrogateescape") for domain in listing.domains]
-    groups = listing.group[rows].tolist()
-    task = ShardTask(
-        path=os.path.join(folder, staging.SET, part.file),
-        journal=os.path.join(folder, staging.JOURNAL, f"{part.file}.json"),
-        keys=listing.keys.take(rows),
-        groups=Strings.of(listing.group_names[g] if g >= 0 else b"" for g in groups),
-        domains=Strings.of(domains[d] for d in listing.domain[rows].tolist()),
+def _shard_task(
+    listing: Listing, images: DecodedImages, shard: _PlannedShard, folder: str
+) -> ShardTask:
+    rows = shard.rows
+    domains = [raw(domain) for domain in listing.domains]
+    groups = [*listing.group_names, b""]  # the last, -1, of images without a group
+    return ShardTask(
+        path=os.path.join(folder, staging.SET, shard.file),
+        journal=os.path.join(folder, staging.JOURNAL, f"{shard.file}.json"),
+        keys=[listing.keys[row] for row in rows.tolist()],
+        groups=[groups[group] for group in listing.group[rows].tolist()],
+        domains=[domains[domain] for domain in listing.domain[rows].tolist()],
         labels=listing.label[rows],
-        chunks=tuple(spooled.paths),
-        chunk=rows // spooled.chunk_size,
-        start=spooled.starts(rows),
-        length=spooled.lengths(rows),
+        chunks=images.paths,
+        chunk=rows // images.chunk_size,
+        start=images.start[rows],
+        length=images.length[rows],
     )
-    _release(listing, spooled.contents)
-    return task
 
 
 def _finish(
-    listing: sources.Listing,
-    plan: plan_lib.Plan,
-    spooled: _Spooled,
-    parts: Sequence[_Part],
+    listing: Listing,
+    plan: layout.Plan,
+    images: DecodedImages,
+    shards: Sequence[_PlannedShard],
     written: Sequence[WrittenShard],
     folder: str,
     options: BuildOptions,
 ) -> manifest.Manifest:
-    """Writes what stands beside the shards, the manifest last, and takes away what does not."""
+    """Writes rejects, indexes and, last, the manifest; removes files that are not of the set."""
     folder = os.path.join(folder, staging.SET)
-    sha256 = spooled.contents.sha256
-    rejects = _rejects(listing, plan, spooled)
-    split_entries = {}
+    omitted = accounting.omitted_files(listing, (*images.skipped, *plan.excluded))
+    splits = {}
+    planned = list(zip(shards, written, strict=True))
     for name, rows in plan.rows.items():
-        shards = [done for part, done in zip(parts, written, strict=True) if part.split == name]
-        split_entries[name] = index_lib.write(
+        of_split = [done for shard, done in planned if shard.split == name]
+        splits[name] = index_lib.write(
             folder,
             name,
-            _index(listing, plan, rows, sha256, shards),
-            [done.shard for done in shards],
+            _index(listing, plan, images, rows, of_split),
+            [done.shard for done in of_split],
             len(listing.class_names),
         )
     result = manifest.Manifest(
@@ -454,107 +310,51 @@ def _finish(
         domains=listing.domains,
         image_size=options.policy.size,
         encoding=options.encoding,
-        splits=split_entries,
-        accounting=_accounting(listing, rejects, split_entries.values()),
-        rejects=write_rejects(folder, rejects),
-        reasons=dict(sorted(Counter(reject.reason for reject in rejects).items())),
+        splits=splits,
+        accounting=accounting.table(listing, omitted, splits.values()),
+        rejects=accounting.write_omitted(folder, omitted),
+        reasons=accounting.reasons(omitted),
         settings=options.settings(listing),
-        sources_sha256=_digest(listing, sha256),
+        sources_sha256=accounting.sources_digest(listing, images.sha256),
         attributes=dict(listing.attributes),
-        notes=dict(sorted(Counter(n for at, n in spooled.notes if plan.group[at] >= 0).items())),
+        notes=dict(sorted(Counter(n for at, n in images.notes if plan.group[at] >= 0).items())),
     )
     _remove_others(folder, result)
+    # The manifest is last: without it the folder is not a record set.
     atomic.write_whole(os.path.join(folder, manifest.FILE_NAME), manifest.to_json(result))
     return result
 
 
 def _remove_others(folder: str, result: manifest.Manifest) -> None:
-    """Removes shards that a killed build of another plan, or the set before, has left."""
-    parts = [part for split in result.splits.values() for part in (*split.shards, split.index)]
-    ours = {part.file for part in (*parts, result.rejects)}
+    """Removes files left by an interrupted build that had another plan."""
+    files = [file for split in result.splits.values() for file in (*split.shards, split.index)]
+    ours = {file.file for file in (*files, result.rejects)}
     for name in os.listdir(folder):
         if name not in ours:
             os.remove(os.path.join(folder, name))
 
 
-def _rejects(
-    listing: sources.Listing, plan: plan_lib.Plan, spooled: _Spooled
-) -> tuple[Reject, ...]:
-    """Returns every image and file that is not in the set, in the order of keys."""
-    images_out = [
-        Reject(text(listing.keys[at]), listing.class_names[listing.label[at]], why, detail)
-        for at, why, detail in (*spooled.rejects, *plan.dropped)
-    ]
-    files_out = [Reject(e.key, e.label, e.reason, e.detail) for e in listing.excluded]
-    every = (*images_out, *files_out)
-    return tuple(sorted(every, key=lambda reject: (raw(reject.key), reject.reason)))
-
-
 def _index(
-    listing: sources.Listing,
-    plan: plan_lib.Plan,
+    listing: Listing,
+    plan: layout.Plan,
+    images: DecodedImages,
     rows: np.ndarray,
-    sha256: np.ndarray,
     shards: Sequence[WrittenShard],
-) -> index_lib.Columns:
-    """Returns what makes each column of a split's index, see `index.Index`."""
+) -> index_lib.Index:
+    """Returns the index of a split whose rows are these positions of the listing."""
 
-    def joined(parts: Sequence[np.ndarray], dtype: type) -> np.ndarray:
-        return np.concatenate([np.zeros(0, dtype), *parts]).astype(dtype, copy=False)
-
-    def keys() -> Strings:
-        return listing.keys.take(rows)
+    def joined(columns: list[np.ndarray], dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *columns]).astype(dtype, copy=False)
 
     sizes = [len(shard.length) for shard in shards]
-    return {
-        "shard": lambda: np.repeat(np.arange(len(shards), dtype=np.int32), sizes),
-        "offset": lambda: joined([shard.offset for shard in shards], np.int64),
-        "length": lambda: joined([shard.length for shard in shards], np.int64),
-        "checksum": lambda: joined([shard.checksum for shard in shards], np.uint32),
-        "label": lambda: listing.label[rows],
-        "domain": lambda: listing.domain[rows],
-        "group": lambda: plan.group[rows].astype(np.int64),
-        "source_sha256": lambda: sha256[rows],
-        "key_bytes": lambda: np.frombuffer(keys().blob, np.uint8),
-        "key_ends": lambda: keys().ends.astype(np.int64),
-    }
-
-
-def _accounting(
-    listing: sources.Listing, rejects: Sequence[Reject], written_splits: Collection[manifest.Split]
-) -> dict[str, dict[str, int]]:
-    """Counts every file by class, each number from its own source, and checks that none was lost.
-
-    Raises:
-        BuildError: if found is not written + quarantined + excluded: a fault of this program.
-    """
-    names = listing.class_names
-    # A line of a CSV about no file is a reject, but nothing was found.
-    there = [exclusion for exclusion in listing.excluded if exclusion.reason != "missing_file"]
-    excluded = Counter(exclusion.label for exclusion in there)
-    listed = np.bincount(listing.label, minlength=len(names)).tolist()
-    found = Counter(dict(zip(names, listed, strict=True))) + excluded
-    rejected = Counter(reject.label for reject in rejects if reject.reason != "missing_file")
-    quarantined = rejected - excluded
-    written = {
-        name: sum(split.class_counts[label] for split in written_splits)
-        for label, name in enumerate(names)
-    }
-    table = {
-        label: {
-            "found": found[label],
-            "written": written.get(label, 0),
-            "quarantined": quarantined[label],
-            "excluded": excluded[label],
-        }
-        for label in sorted({*names, *excluded})
-    }
-    for label, counts in table.items():
-        if counts["found"] * 2 != sum(counts.values()):
-            raise BuildError(f"files of class {label!r} do not add up: {counts}")
-    return table
-
-
-def _as_json(value: dict[str, Any]) -> dict[str, Any]:
-    """Returns settings as they come back from a manifest, so that the two can be compared."""
-    return json.loads(json.dumps(value))
+    return index_lib.Index(
+        shard=np.repeat(np.arange(len(shards), dtype=np.int32), sizes),
+        offset=joined([shard.offset for shard in shards], np.int64),
+        length=joined([shard.length for shard in shards], np.int64),
+        checksum=joined([shard.checksum for shard in shards], np.uint32),
+        label=listing.label[rows],
+        domain=listing.domain[rows],
+        group=plan.group[rows].astype(np.int64),
+        source_sha256=images.sha256[rows],
+        keys=[listing.keys[row] for row in rows.tolist()],
+    )

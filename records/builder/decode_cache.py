@@ -1,10 +1,13 @@
-"""Every image decoded once, in the order of the source, into chunks that outlive a killed build.
+"""The decode cache of a build: every image read and decoded once, into files beside the output.
 
-What an image is can only be known by reading it, and where it goes depends on all the others (equal
-bytes must share a split). So images are read, hashed, decoded and encoded in one pass into chunk
-files beside the output; shards are then put together from these without opening a source again. A
-chunk is named after everything that makes it: a build that goes on takes the chunks whose names it
-would give itself, and cannot take one of other sources or settings.
+The split of an image depends on the bytes of all others, as equal bytes must share one. So one pass
+reads, hashes, decodes and encodes all images into chunk files, from which shards are assembled
+without opening the source again. Hashing first and decoding later would read the large originals
+twice from a disk or network, and an iterator or compressed tar can be read only once; the cache
+costs twice the space of the small decoded images.
+
+A chunk is named by a digest of everything that its bytes depend on, so a resumed build reuses
+chunks by name and never takes one of other sources or settings.
 """
 
 import dataclasses
@@ -13,47 +16,45 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import google_crc32c
 import numpy as np
 
 from records.common import atomic, worker_pool
-from records.common.byte_strings import Strings, text
+from records.common.byte_strings import pack, text
 from records.image import decode, near_duplicates
 from records.source import trees
 from records.source.listing import Listing
 
-_CHUNKS = 256  # at most about so many, which also bounds the files that are open at a time
-_LEAST = 128  # images of a chunk
+_MAX_CHUNKS = 256  # approximately; bounds the number of open files
+_MIN_IMAGES = 128  # of a chunk
 _BUFFER = 1 << 20  # 1 MiB
-_STEP = 32  # images between two moves of the bar
+_STEP = 32  # images between two updates of the progress bar
 _POSITION = struct.Struct("<q")
-_VERSION = 1  # of what stands in a chunk; another one is made anew
+_VERSION = 1  # of the content of a chunk; chunks of another version are made again
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A chunk to be made.
+    """A chunk to make.
 
     Attributes:
         folder: where chunks are written.
-        number: of the chunk.
-        tree: path of the tree.
-        keys: of the files.
+        number: position of the chunk among all.
+        tree: path of the source.
+        keys: names of the files.
         stamps: uint32 [n], see `trees.Entry`.
         spans: int64 [n, 5] or None.
         boxes: float64 [n, 4] or None.
-        policy: how pixels are made.
-        encoding: how they are stored.
-        fingerprints: whether fingerprints for near duplicates are wanted.
+        fingerprints: whether to compute fingerprints for near duplicates.
         suspect: position at which a worker died, -1 for none.
     """
 
     folder: str
     number: int
     tree: str
-    keys: Strings
+    keys: list[bytes]
     stamps: np.ndarray
     spans: np.ndarray | None
     boxes: np.ndarray | None
@@ -65,12 +66,13 @@ class Task:
     @property
     def name(self) -> str:
         """Digest of everything that the chunk depends on."""
-        said = [_VERSION, repr(self.policy), self.encoding, self.fingerprints, decode.VERSIONS]
-        whole = hashlib.sha256(json.dumps(said).encode())
-        whole.update(self.keys.blob)
-        for column in (self.keys.ends, self.stamps, self.spans, self.boxes):
-            whole.update(b"\0" if column is None else column.tobytes())
-        return f"{self.number:05d}-{whole.hexdigest()[:24]}"
+        settings = [_VERSION, repr(self.policy), self.encoding, self.fingerprints, decode.VERSIONS]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        names, ends = pack(self.keys)
+        digest.update(names)
+        for column in (ends, self.stamps, self.spans, self.boxes):
+            digest.update(b"\0" if column is None else column.tobytes())
+        return f"{self.number:05d}-{digest.hexdigest()[:24]}"
 
     def path(self, kind: str) -> str:
         """Returns the path of a file of the chunk: `images`, `facts`, `position`, `crashed`."""
@@ -79,52 +81,115 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Chunk:
-    """What is known about the images of a chunk.
+    """A finished chunk.
 
     Attributes:
-        path: of the file that holds the encoded images, one after the other.
-        sha256: uint8 [n, 32], of the bytes of the file; zeros where it could not be read.
-        ends: int64 [n], where each image ends in the file; one that is not usable has no bytes.
-        fingerprints: uint8 [n, F], or [n, 0] if not wanted.
-        rejects: (position, reason, detail) of the images that cannot be used.
-        notes: (position, note) of what was done to others.
-        fresh: False if a build before had made it.
+        path: of the file of the encoded images, one after the other.
+        sha256: uint8 [n, 32], of the source file; zeros where it could not be read.
+        ends: int64 [n], where each image ends in the file; a skipped one has no bytes.
+        fingerprints: uint8 [n, F], or [n, 0] if not computed; zeros for a skipped image.
+        skipped: (position, reason, detail) of the images that cannot be used.
+        notes: (position, note) of what was done to the others.
+        reused: whether an interrupted build had made it.
     """
 
     path: str
     sha256: np.ndarray
     ends: np.ndarray
     fingerprints: np.ndarray
-    rejects: tuple[tuple[int, str, str], ...]
+    skipped: tuple[tuple[int, str, str], ...]
     notes: tuple[tuple[int, str], ...]
-    fresh: bool
+    reused: bool
 
 
-def size(num_images: int) -> int:
-    """Returns the number of images in each chunk but the last."""
-    return max(_LEAST, -(-num_images // _CHUNKS))
+@dataclasses.dataclass(frozen=True)
+class DecodedImages:
+    """The images of a listing in the cache; fields not described are those of `Chunk`.
+
+    Attributes:
+        paths: of the chunks.
+        chunk_size: images in each chunk but the last.
+        start: int64 [n], where the image begins in its chunk.
+        length: int64 [n], its bytes; 0 for a skipped image.
+        num_reused: chunks that an interrupted build had made.
+    """
+
+    paths: tuple[str, ...]
+    chunk_size: int
+    start: np.ndarray
+    length: np.ndarray
+    sha256: np.ndarray
+    fingerprints: np.ndarray
+    skipped: tuple[tuple[int, str, str], ...]
+    notes: tuple[tuple[int, str], ...]
+    num_reused: int
+
+    @property
+    def usable(self) -> np.ndarray:
+        """Whether each image could be decoded, bool [n]."""
+        return self.length > 0
 
 
-def tasks(
+def fill(
     listing: Listing,
     folder: str,
     policy: decode.ImagePolicy,
     encoding: str,
     *,
     fingerprints: bool,
+    pool: worker_pool.WorkerPool,
+) -> DecodedImages:
+    """Reads and decodes every image of a listing into chunks in `folder`."""
+    step = size(len(listing))
+    results = pool.run(
+        make,
+        tasks(listing, folder, policy, encoding, fingerprints=fingerprints),
+        total=len(listing),
+        title="reading",
+        unit="images",
+        retry=after_death,
+    )
+    chunks = worker_pool.in_order(results)
+    length = np.concatenate([np.diff(chunk.ends, prepend=0) for chunk in chunks])
+    firsts = list(zip(range(0, len(listing), step), chunks, strict=True))
+    return DecodedImages(
+        paths=tuple(chunk.path for chunk in chunks),
+        chunk_size=step,
+        start=np.concatenate([chunk.ends for chunk in chunks]) - length,
+        length=length,
+        sha256=np.concatenate([chunk.sha256 for chunk in chunks]),
+        fingerprints=np.concatenate([chunk.fingerprints for chunk in chunks]),
+        skipped=tuple(
+            (first + at, reason, detail)
+            for first, chunk in firsts
+            for at, reason, detail in chunk.skipped
+        ),
+        notes=tuple((first + at, note) for first, chunk in firsts for at, note in chunk.notes),
+        num_reused=sum(chunk.reused for chunk in chunks),
+    )
+
+
+def size(num_images: int) -> int:
+    """Returns the number of images in each chunk but the last."""
+    # Never depends on the number of workers: a build may resume with another one.
+    return max(_MIN_IMAGES, -(-num_images // _MAX_CHUNKS))
+
+
+def tasks(
+    listing: Listing, folder: str, policy: decode.ImagePolicy, encoding: str, *, fingerprints: bool
 ) -> Iterator[Task]:
     """Yields the chunks that hold all images of a listing, in its order."""
     step = size(len(listing))
     for number, start in enumerate(range(0, len(listing), step)):
-        part = slice(start, start + step)
+        rows = slice(start, start + step)
         yield Task(
             folder=folder,
             number=number,
             tree=listing.tree.path,
-            keys=listing.file_keys[part],
-            stamps=listing.stamp[part],
-            spans=None if listing.span is None else listing.span[part],
-            boxes=None if listing.box is None else listing.box[part],
+            keys=list(listing.file_keys[rows]),
+            stamps=listing.stamp[rows],
+            spans=None if listing.span is None else listing.span[rows],
+            boxes=None if listing.box is None else listing.box[rows],
             policy=policy,
             encoding=encoding,
             fingerprints=fingerprints,
@@ -132,49 +197,45 @@ def tasks(
 
 
 def make(task: Task, advance: worker_pool.Advance) -> Chunk:
-    """Makes a chunk, or takes the finished one that is there."""
-    done = _load(task)
-    if done:
-        advance(len(task.keys), len(done.rejects))
-        return done
-    sha256 = np.zeros((len(task.keys), 32), np.uint8)
-    ends = np.zeros(len(task.keys), np.int64)
-    rejects: list[tuple[int, str, str]] = []
+    """Makes a chunk, or reuses the finished one."""
+    cached = _load(task)
+    if cached:
+        advance(len(task.keys), len(cached.skipped))
+        return cached
+    count, width = len(task.keys), near_duplicates.FINGERPRINT_BYTES if task.fingerprints else 0
+    sha256, prints = np.zeros((count, 32), np.uint8), np.zeros((count, width), np.uint8)
+    lengths = np.zeros(count, np.int64)
+    skipped: list[tuple[int, str, str]] = []
     notes: list[tuple[int, str]] = []
-    prints = [np.zeros((0, near_duplicates.FINGERPRINT_BYTES), np.uint8)]
-    pixels: list[np.ndarray] = []
-    crc = said = end = 0
-    with (
-        atomic.naming(task.path("images")),
-        open(task.path("images.part"), "wb", _BUFFER) as out,
-    ):
-        for position, (data, decoded) in enumerate(read_each(task)):
+    waiting: dict[int, np.ndarray] = {}  # pixels by position, until their fingerprints are made
+    crc = num_reported = 0
+    with atomic.naming(task.path("images")), open(task.path("images.part"), "wb", _BUFFER) as out:
+        for position, (data, result) in enumerate(read_each(task)):
             if data is not None:
                 sha256[position] = np.frombuffer(hashlib.sha256(data).digest(), np.uint8)
-            if isinstance(decoded, decode.ImageError):
-                rejects.append((position, decoded.reason, str(decoded)))
+            if isinstance(result, decode.ImageError):
+                skipped.append((position, result.reason, str(result)))
             else:
-                encoded = decode.encode(decoded.pixels, task.encoding)
+                encoded = decode.encode(result.pixels, task.encoding)
                 out.write(encoded)
                 crc = google_crc32c.extend(crc, encoded)
-                end += len(encoded)
-                notes += [(position, note) for note in decoded.notes]
-                pixels += [decoded.pixels] * task.fingerprints
-            ends[position] = end
-            if position % _STEP == _STEP - 1:
-                prints, pixels = [*prints, *_fingerprints(pixels)], []
-                advance(_STEP, len(rejects) - said)
-                said = len(rejects)
-    prints += _fingerprints(pixels)
-    advance(len(task.keys) % _STEP, len(rejects) - said)
+                lengths[position] = len(encoded)
+                notes += [(position, note) for note in result.notes]
+                if task.fingerprints:
+                    waiting[position] = result.pixels
+            if (position + 1) % _STEP == 0 or position + 1 == count:
+                if waiting:  # computed together, by matrix products
+                    batch = np.stack(list(waiting.values()))
+                    prints[list(waiting)] = near_duplicates.fingerprints(batch)
+                waiting.clear()
+                advance(position % _STEP + 1, len(skipped) - num_reported)
+                num_reported = len(skipped)
     facts: dict[str, np.ndarray] = {
         "sha256": sha256,
-        "ends": ends,
-        "fingerprints": _by_position(np.concatenate(prints), ends, task.fingerprints),
+        "ends": np.cumsum(lengths),
+        "fingerprints": prints,
         "crc": np.array(crc),
-        "said": np.frombuffer(
-            json.dumps([rejects, notes]).encode("utf-8", "surrogateescape"), "u1"
-        ),
+        "said": np.frombuffer(json.dumps([skipped, notes]).encode(), np.uint8),
     }
     return _save(task, facts)
 
@@ -182,16 +243,16 @@ def make(task: Task, advance: worker_pool.Advance) -> Chunk:
 def read_each(task: Task) -> Iterator[tuple[bytes | None, decode.Decoded | decode.ImageError]]:
     """Yields the bytes of each file (None: unreadable), and its image or why it cannot be used.
 
-    Where it stands is kept on file meanwhile, for `after_death`.
+    The current position is kept in a file, for `after_death`.
 
     Raises:
-        OSError: if there is no memory for an image: another time there may be enough.
+        OSError: if there is no memory for an image, which another run may have.
     """
     crashed = _crashed(task)
-    # Unbuffered where the worker stands: it must be on file when a decoder takes the worker down.
-    with open(task.path("position"), "wb", 0) as at:
+    # Unbuffered: the position must be in the file when a decoder crashes the worker.
+    with open(task.path("position"), "wb", 0) as file:
         for position, key in enumerate(task.keys):
-            os.pwrite(at.fileno(), _POSITION.pack(position), 0)
+            os.pwrite(file.fileno(), _POSITION.pack(position), 0)
             data = None
             try:
                 data = _read(task, position, key)
@@ -205,25 +266,25 @@ def read_each(task: Task) -> Iterator[tuple[bytes | None, decode.Decoded | decod
 
 
 def after_death(task: Task) -> Task:
-    """Returns the task to try again after a worker died of it.
+    """Returns the task to retry after a worker died over it.
 
-    An image at which a second worker dies is left out as `crashed_decoder`.
+    An image at which two workers died is then skipped as `crashed_decoder`.
     """
     try:
         with open(task.path("position"), "rb") as file:
             (position,) = _POSITION.unpack(file.read())
-        os.remove(task.path("position"))  # the next worker may die before it writes its own
+        os.remove(task.path("position"))  # the next worker may die before it writes one
     except (OSError, struct.error):
         return task
     if position != task.suspect:
         return dataclasses.replace(task, suspect=position)
     crashed = json.dumps([*_crashed(task), position]).encode()
-    atomic.write_unsynced(task.path("crashed"), crashed)  # on file, for the next build too
+    atomic.write_unsynced(task.path("crashed"), crashed)  # in a file, for the next build too
     return task
 
 
 def _crashed(task: Task) -> list[int]:
-    """Returns the positions at which two workers died one after the other."""
+    """Returns the positions at which two workers died."""
     try:
         with open(task.path("crashed"), "rb") as file:
             return json.load(file)
@@ -250,68 +311,51 @@ def _read(task: Task, position: int, key: bytes) -> bytes:
 
 
 def box(task: Task, position: int) -> decode.Box | None:
-    """Returns the part of the image at a position that is to be kept, None for all of it."""
+    """Returns the box to crop from the image at a position, None for all of it."""
     if task.boxes is None:
         return None
     left, top, right, bottom = task.boxes[position].tolist()
     return left, top, right, bottom
 
 
-def _fingerprints(pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [near_duplicates.fingerprints(np.stack(pixels))] if pixels else []
-
-
-def _by_position(prints: np.ndarray, ends: np.ndarray, wanted: bool) -> np.ndarray:
-    """Returns a fingerprint for every position, zeros where there is no image."""
-    if not wanted:
-        return np.zeros((len(ends), 0), np.uint8)
-    result = np.zeros((len(ends), prints.shape[1]), np.uint8)
-    result[np.diff(ends, prepend=0) > 0] = prints
-    return result
-
-
 def _save(task: Task, facts: dict[str, np.ndarray]) -> Chunk:
-    """Gives the files of a chunk their names, the facts last.
+    """Renames the files of a chunk to their final names, the facts last.
 
-    Nothing is synced: what a power cut takes is noticed by its checksum and made again.
+    Nothing is synced: a chunk damaged by a power cut fails its checksum and is made again.
     """
     with atomic.naming(task.path("facts")), open(task.path("facts.part"), "wb") as out:
         np.savez(out, **facts)  # type: ignore[arg-type]
     os.replace(task.path("images.part"), task.path("images"))
     os.replace(task.path("facts.part"), task.path("facts"))
     os.remove(task.path("position"))
-    return _chunk(task, facts, fresh=True)
+    return _chunk(task, facts, reused=False)
 
 
 def _load(task: Task) -> Chunk | None:
-    """Returns the finished chunk of this name, None if there is none or it is damaged."""
+    """Returns the finished chunk, None if there is none or it is damaged."""
     try:
         with np.load(task.path("facts"), allow_pickle=False) as archive:
             facts = {name: archive[name] for name in archive.files}
-        crc = 0
+        crc = num_bytes = 0
         with open(task.path("images"), "rb") as file:
-            while piece := file.read(1 << 20):
+            while piece := file.read(_BUFFER):
                 crc = google_crc32c.extend(crc, piece)
-        if crc != facts["crc"] or file_end(facts["ends"]) != os.path.getsize(task.path("images")):
+                num_bytes += len(piece)
+        if crc != facts["crc"] or num_bytes != facts["ends"][-1]:
             return None
-        return _chunk(task, facts, fresh=False)
-    except Exception:  # whatever is wrong with it, it can be made again
+        return _chunk(task, facts, reused=True)
+    except Exception:  # whatever the damage, the chunk can be made again
         return None
 
 
-def file_end(ends: np.ndarray) -> int:
-    """Returns where the last image ends."""
-    return int(ends[-1]) if len(ends) else 0
-
-
-def _chunk(task: Task, facts: dict[str, np.ndarray], *, fresh: bool) -> Chunk:
-    rejects, notes = json.loads(facts["said"].tobytes().decode("utf-8", "surrogateescape"))
+def _chunk(task: Task, facts: dict[str, np.ndarray], *, reused: bool) -> Chunk:
+    skipped, notes = json.loads(facts["said"].tobytes())
     return Chunk(
         path=task.path("images"),
         sha256=facts["sha256"],
         ends=facts["ends"],
         fingerprints=facts["fingerprints"],
-        rejects=tuple((position, reason, detail) for position, reason, detail in rejects),
+        skipped=tuple((position, reason, detail) for position, reason, detail in skipped),
         notes=tuple((position, note) for position, note in notes),
-        fresh=fresh,
+        reused=reused,
     )

@@ -1,48 +1,40 @@
-"""What goes where: groups, conflicts, splits and the order of rows, before any is written."""
+"""The layout of a set before it is written: groups, conflicts, splits and the order of rows.
+
+Equal images with different labels are a warning by default, because they are common in real data
+and do little harm. Images in two given splits are an error, because they make every score wrong.
+Both can be refused, dropped or kept, and another choice reuses the images already read.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from records.builder.decode_cache import DecodedImages
 from records.builder.shard_writer import BuildError
-from records.common.byte_strings import Strings, text
+from records.common import checks
+from records.common.byte_strings import text
 from records.image import near_duplicates
 from records.source.listing import Listing
 from records.split import assign as splits
 
 ON_FAULT = ("refuse", "drop", "keep")
-_NAMED = 5  # examples in a message
-
-
-@dataclasses.dataclass(frozen=True)
-class Contents:
-    """What reading the images has told, a line for each image of the listing.
-
-    Attributes:
-        usable: bool [n].
-        sha256: uint8 [n, 32], of the file.
-        fingerprints: uint8 [n, F], or [n, 0] if none were made.
-    """
-
-    usable: np.ndarray
-    sha256: np.ndarray
-    fingerprints: np.ndarray
+_MAX_EXAMPLES = 5  # in a message
 
 
 @dataclasses.dataclass(frozen=True)
 class SplitOptions:
-    """How images are parted.
+    """How images are assigned to splits.
 
     Attributes:
-        ratios: share of each split; with `given`, shares that are taken out of the given `train`.
-        given: the source says the split of each image.
-        near_duplicates: distance (see `near_duplicates.DISTANCE`) at which images that look the
-            same count as one group; 0 for no such groups.
-        on_leak: what becomes of a group, or of equal bytes, in two given splits: `refuse` the
-            build, `drop` its images from all but the split that is evaluated last, `keep` them.
-        on_conflict: what becomes of equal images with different labels: `refuse`, `drop`, `keep`.
-        seed: of the splits and of the order of rows.
+        ratios: share of each split; with `given`, shares to take out of the given `train`.
+        given: whether the source gives the split of each image.
+        near_duplicates: distance (see `near_duplicates.DISTANCE`) up to which images form one
+            group; 0 for none.
+        on_leak: for a group, or equal bytes, in two given splits: `refuse` the build, `drop` the
+            images from all but the split that is evaluated last, or `keep` them.
+        on_conflict: for equal images of different labels: `refuse`, `drop` or `keep` them.
+        seed: of the splits and the order of rows.
     """
 
     ratios: Mapping[str, float] = dataclasses.field(
@@ -56,58 +48,49 @@ class SplitOptions:
 
     def __post_init__(self) -> None:
         splits.check_ratios(self.ratios, whole=not self.given)
-        if not 0 <= self.near_duplicates < 1:
-            raise ValueError(
-                f"near_duplicates must be at least 0 and below 1, got {self.near_duplicates}"
-            )
-        for name in ("on_leak", "on_conflict"):
-            if getattr(self, name) not in ON_FAULT:
-                raise ValueError(f"{name} must be one of {ON_FAULT}, got {getattr(self, name)!r}")
+        checks.between("near_duplicates", self.near_duplicates, 0, 1, "[)")
+        checks.one_of("on_leak", self.on_leak, ON_FAULT)
+        checks.one_of("on_conflict", self.on_conflict, ON_FAULT)
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What goes where.
+    """The split and row of each image.
 
     Attributes:
-        rows: for each split the positions of its images in the listing, in row order.
-        group: int32 [n], equal for images that belong together; -1 for those that stay out.
-        dropped: (position, reason, detail) of usable images that stay out.
+        rows: by split, the positions of its images in the listing, in row order.
+        group: int32 [n], equal for images that belong together; -1 for those not in the set.
+        excluded: (position, reason, detail) of usable images that are not in the set.
         conflicts: groups of keys with equal bytes and different labels.
     """
 
     rows: Mapping[str, np.ndarray]
     group: np.ndarray
-    dropped: tuple[tuple[int, str, str], ...]
+    excluded: tuple[tuple[int, str, str], ...]
     conflicts: tuple[tuple[str, ...], ...]
 
 
-def make(listing: Listing, contents: Contents, options: SplitOptions) -> Plan:
-    """Decides everything.
-
-    Raises:
-        BuildError: if there is nothing to write, images with equal bytes have different labels or
-            stand in two given splits and that is to be refused.
-    """
-    content = _content_numbers(contents)
+def make(listing: Listing, images: DecodedImages, options: SplitOptions) -> Plan:
+    """Returns the plan of a set; raises a BuildError for faults that the options refuse."""
+    content = _content_numbers(images)
     conflicts = _conflicts(listing, content)
-    dropped: dict[int, tuple[str, str]] = {}
-    _deal_with_conflicts(conflicts, listing.keys, options.on_conflict, dropped)
+    excluded: dict[int, tuple[str, str]] = {}
+    _resolve_conflicts(conflicts, listing.keys, options.on_conflict, excluded)
     group = splits.merge_groups(
-        np.where(contents.usable, listing.group, -1), content, *_looks(contents, options)
+        np.where(images.usable, listing.group, -1), content, *_near_duplicates(images, options)
     )
     given = given_splits(listing, options)
-    if options.given:
-        _deal_with_leaks(listing, contents.usable, group, given, options.on_leak, dropped)
-    used = contents.usable.copy()
-    used[list(dropped)] = False
+    if options.given:  # splits made here keep groups together by construction
+        _resolve_leaks(listing, images.usable, group, given, options.on_leak, excluded)
+    used = images.usable.copy()
+    used[list(excluded)] = False
     if not used.any():
-        raise BuildError(f"none of {len(listing)} images is left to be written")
+        raise BuildError(f"no image is left: all {len(listing)} are skipped or excluded")
     rows = _rows(listing, np.flatnonzero(used).astype(np.int32), group, options)
     return Plan(
         rows=rows,
         group=np.where(used, group, np.int32(-1)),
-        dropped=tuple((position, *dropped[position]) for position in sorted(dropped)),
+        excluded=tuple((position, *excluded[position]) for position in sorted(excluded)),
         conflicts=tuple(tuple(_names(listing.keys, p)) for p in conflicts),
     )
 
@@ -118,47 +101,38 @@ def assign(
     """Returns the positions of each split's images, in the order of the listing.
 
     Args:
-        listing: the images.
-        used: int64, positions of those to part.
-        group: int64 [n], of all images.
-        options: how.
+        used: int [m], positions of the images to assign.
+        group: int [n], for all images of the listing.
     """
     given = given_splits(listing, options)
     if not options.given:
-        return _parted(listing, used, group, options.ratios, options.seed)
+        return _split(listing, used, group, options.ratios, options.seed)
     result = {name: used[given[used] == number] for number, name in enumerate(listing.split_names)}
     if options.ratios:
         train = result.get("train", used[:0])
         if not len(train):
             raise BuildError(
-                "shares are taken out of the given split `train`, and there is none; the source"
-                f" gives {', '.join(listing.split_names)}"
+                "shares can only be taken out of a given split `train`, got"
+                f" {', '.join(listing.split_names)} from the source"
             )
         shares = {"train": 1 - sum(options.ratios.values()), **options.ratios}
-        result |= _parted(listing, train, group, shares, options.seed)
+        result |= _split(listing, train, group, shares, options.seed)
     return result
 
 
 def _rows(
-    listing: Listing,
-    used: np.ndarray,
-    group: np.ndarray,
-    options: SplitOptions,
+    listing: Listing, used: np.ndarray, group: np.ndarray, options: SplitOptions
 ) -> dict[str, np.ndarray]:
     """Returns the positions of each split's images in row order, by a salted hash of the key."""
-    parted = assign(listing, used, group, options)
+    assigned = assign(listing, used, group, options)
     order = splits.order(listing.keys, f"order {options.seed}")
-    place = np.empty(len(listing), np.int32)
-    place[order] = np.arange(len(listing), dtype=np.int32)
-    return {name: rows[np.argsort(place[rows])] for name, rows in parted.items()}
+    rank = np.empty(len(listing), np.int32)
+    rank[order] = np.arange(len(listing), dtype=np.int32)
+    return {name: rows[np.argsort(rank[rows])] for name, rows in assigned.items()}
 
 
-def _parted(
-    listing: Listing,
-    used: np.ndarray,
-    group: np.ndarray,
-    ratios: Mapping[str, float],
-    seed: int,
+def _split(
+    listing: Listing, used: np.ndarray, group: np.ndarray, ratios: Mapping[str, float], seed: int
 ) -> dict[str, np.ndarray]:
     keys = (listing.keys[position] for position in used.tolist())
     assigned = splits.assign(listing.label[used], group[used], keys, ratios, seed=seed)
@@ -166,19 +140,16 @@ def _parted(
 
 
 def given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
-    """Returns the number of each image's given split.
-
-    Raises:
-        BuildError: if splits are to be given and are not, or their names are no plain words.
-    """
+    """Returns the number of each image's given split; raises a BuildError if one is missing."""
     if not options.given:
         return listing.split
     missing = np.flatnonzero(listing.split < 0)
     if len(missing):
         key = _names(listing.keys, missing[:1])[0]
         raise BuildError(
-            f"splits are to be given, and nothing says that of {key!r}: it takes the first folder"
+            f"--splits=given needs the split of every image, and {key!r} has none: the first folder"
             " level (--labels=folder or suffix), (?P<split>...) in the pattern, or a CSV column"
+            " gives it"
         )
     try:
         splits.check_names(listing.split_names)
@@ -186,30 +157,24 @@ def given_splits(listing: Listing, options: SplitOptions) -> np.ndarray:
         raise BuildError(str(error)) from None
     taken = sorted(set(options.ratios) & set(listing.split_names))
     if taken:
-        raise BuildError(f"the split {taken[0]!r} is given and cannot be taken out of train")
+        raise BuildError(f"split {taken[0]!r} is already given by the source; take out another")
     return listing.split
 
 
-def _content_numbers(contents: Contents) -> np.ndarray:
-    """Returns a number for each distinct content, int32 [n]; -1 for images that are not usable."""
-    words = contents.sha256.view(np.uint64)
-    order = np.lexsort(words.T)
-    first = np.zeros(len(order), bool)
-    for word in words.T:
-        first[1:] |= np.diff(word[order]) != 0
-    numbers = np.empty(len(order), np.int32)
-    numbers[order] = np.cumsum(first, dtype=np.int32)
-    numbers[~contents.usable] = -1
+def _content_numbers(images: DecodedImages) -> np.ndarray:
+    """Returns a number for each distinct content, int32 [n]; -1 for skipped images."""
+    numbers = splits.distinct(images.sha256).astype(np.int32)
+    numbers[~images.usable] = -1
     return numbers
 
 
-def _looks(contents: Contents, options: SplitOptions) -> list[np.ndarray]:
-    """Returns the groups of images that look the same, if they are wanted."""
+def _near_duplicates(images: DecodedImages, options: SplitOptions) -> list[np.ndarray]:
+    """Returns the groups of near duplicates, if the options ask for them."""
     if not options.near_duplicates:
         return []
-    result = np.full(len(contents.usable), -1)
-    rows = np.flatnonzero(contents.usable)
-    prints = contents.fingerprints[rows]
+    result = np.full(len(images.usable), -1)
+    rows = np.flatnonzero(images.usable)
+    prints = images.fingerprints[rows]
     result[rows] = near_duplicates.groups(prints, options.near_duplicates)
     return [result]
 
@@ -220,12 +185,12 @@ def _conflicts(listing: Listing, content: np.ndarray) -> list[np.ndarray]:
     if listing.box is not None:
         _, image = np.unique(np.column_stack([content, listing.box]), axis=0, return_inverse=True)
         image = np.where(content < 0, -1, image.ravel())
-    found = [g for g in _several(image) if len(set(listing.label[g].tolist())) > 1]
-    return sorted(found, key=lambda group: int(group[0]))
+    conflicts = [g for g in _shared(image) if len(np.unique(listing.label[g])) > 1]
+    return sorted(conflicts, key=lambda group: int(group[0]))
 
 
-def _several(numbers: np.ndarray, rows: np.ndarray | None = None) -> list[np.ndarray]:
-    """Returns the positions of each number that several of the rows have, -1 apart."""
+def _shared(numbers: np.ndarray, rows: np.ndarray | None = None) -> list[np.ndarray]:
+    """Returns the positions of each number that several rows have; -1 is no number."""
     rows = np.flatnonzero(numbers >= 0) if rows is None else rows
     sizes = np.bincount(numbers[rows]) if len(rows) else np.zeros(0, np.int64)
     rows = rows[sizes[numbers[rows]] > 1]
@@ -233,53 +198,55 @@ def _several(numbers: np.ndarray, rows: np.ndarray | None = None) -> list[np.nda
     return np.split(rows, np.flatnonzero(np.diff(numbers[rows])) + 1) if len(rows) else []
 
 
-def _deal_with_conflicts(
+def _resolve_conflicts(
     conflicts: Sequence[np.ndarray],
-    keys: Strings,
+    keys: Sequence[bytes],
     on_conflict: str,
-    dropped: dict[int, tuple[str, str]],
+    excluded: dict[int, tuple[str, str]],
 ) -> None:
     if on_conflict == "refuse" and conflicts:
-        said = "; ".join(" = ".join(map(repr, _names(keys, c))) for c in conflicts[:_NAMED])
+        some = "; ".join(" = ".join(map(repr, _names(keys, c))) for c in conflicts[:_MAX_EXAMPLES])
         raise BuildError(
-            f"{len(conflicts)} times equal bytes have different labels ({said}); correct them with"
-            " --overrides or --exclusions, or choose --on_conflict=drop or keep"
+            f"{len(conflicts)} groups of equal images have different labels ({some}); correct them"
+            " with --overrides or --exclusions, or choose --on_conflict=drop or keep"
         )
     for group in conflicts if on_conflict == "drop" else ():
         for position in group.tolist():
             others = [p for p in group.tolist() if p != position]
             detail = f"equal bytes, another label: {_names(keys, others)[0]}"
-            dropped[position] = ("label_conflict", detail)
+            excluded[position] = ("label_conflict", detail)
 
 
-def _deal_with_leaks(
+def _resolve_leaks(
     listing: Listing,
     usable: np.ndarray,
     group: np.ndarray,
     given: np.ndarray,
     on_leak: str,
-    dropped: dict[int, tuple[str, str]],
+    excluded: dict[int, tuple[str, str]],
 ) -> None:
-    """Finds groups in several given splits; `drop` keeps them only where it is evaluated last."""
+    """Refuses, drops or keeps groups in several given splits, see `SplitOptions.on_leak`."""
     rank = {"test": 2, "validation": 1, "train": -1}
     ranks = np.array([rank.get(name, 0) * 1000 - n for n, name in enumerate(listing.split_names)])
     used = np.flatnonzero(usable)
-    used = used[~np.isin(used, list(dropped))]
-    leaks = [m for m in _several(group, used) if len(np.unique(given[m])) > 1]
+    used = used[~np.isin(used, list(excluded))]
+    leaks = [rows for rows in _shared(group, used) if len(np.unique(given[rows])) > 1]
     if leaks and on_leak == "refuse":
-        said = "; ".join(
-            " and ".join(map(repr, _names(listing.keys, m[:3]))) for m in leaks[:_NAMED]
+        some = "; ".join(
+            " and ".join(map(repr, _names(listing.keys, rows[:3])))
+            for rows in leaks[:_MAX_EXAMPLES]
         )
         raise BuildError(
-            f"{len(leaks)} groups or equal images stand in two given splits ({said});"
-            " --on_leak=drop takes them out of the split that is trained on, keep lets them be"
+            f"{len(leaks)} groups or sets of equal images are in two given splits ({some});"
+            " --on_leak=drop removes them from the training split, keep keeps them"
         )
-    for m in leaks if on_leak == "drop" else ():
-        stays = given[m[np.argmax(ranks[given[m]])]]
-        for position in m[given[m] != stays].tolist():
-            detail = f"it or its group also stands in {listing.split_names[stays]}"
-            dropped[position] = ("in_two_splits", detail)
+    for rows in leaks if on_leak == "drop" else ():
+        kept = given[rows[np.argmax(ranks[given[rows]])]]
+        for position in rows[given[rows] != kept].tolist():
+            # The text is written to `rejects.jsonl`: changing it changes the bytes of sets.
+            detail = f"it or its group also stands in {listing.split_names[kept]}"
+            excluded[position] = ("in_two_splits", detail)
 
 
-def _names(keys: Strings, positions: Sequence[int] | np.ndarray) -> list[str]:
+def _names(keys: Sequence[bytes], positions: Sequence[int] | np.ndarray) -> list[str]:
     return [text(keys[int(p)]) for p in positions]

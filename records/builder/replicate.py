@@ -1,4 +1,4 @@
-"""A larger record set from a smaller one, for measuring: the same records again under new keys."""
+"""A larger record set from a smaller one, for benchmarks: the same records under new keys."""
 
 import dataclasses
 import itertools
@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from records.common import atomic
-from records.common.byte_strings import Strings
 from records.format import example as schema
 from records.format import index as index_lib
 from records.format import manifest, sharding, tfrecord
@@ -21,19 +20,15 @@ def tile(
 ) -> RecordSet:
     """Writes the first `num_rows` rows of a split, cycling through it as often as needed.
 
-    The new set has that one split. The copy number is added to each key, so keys stay distinct.
+    The new set has only that split. The copy number is added to each key, so keys stay distinct.
 
     Args:
-        record_set: where the records come from.
-        split: which of its splits.
         num_rows: rows to write, at least 1.
-        folder: where to, an existing empty folder.
-        encoding: how the pixels shall stand in the new records, one of `images.ENCODINGS`; those of
-            another encoding are decoded and encoded again. Empty: as they stand.
+        folder: an existing empty folder to write to.
+        encoding: of the images in the new records, one of `decode.ENCODINGS`; empty: as they are.
 
     Raises:
         ManifestError: if there is no such split or it has no rows.
-        ValueError: if there is no such encoding.
     """
     info, index = record_set.manifest, record_set.index(split)
     if not len(index):
@@ -50,13 +45,8 @@ def tile(
         shards.append(shard)
         columns += [(number, at, tile) for at, tile in zip(offsets, tiles, strict=True)]
         start = end
-    entry = index_lib.write(
-        folder,
-        split,
-        index_lib.columns(_index(index, len(examples), columns)),
-        shards,
-        len(info.class_names),
-    )
+    new_index = _index(index, len(examples), columns)
+    entry = index_lib.write(folder, split, new_index, shards, len(info.class_names))
     sha256 = atomic.write_whole(os.path.join(folder, manifest.REJECTS_NAME), b"")
     result = dataclasses.replace(
         info,
@@ -74,12 +64,11 @@ def _example(record_set: RecordSet, split: str, row: int, encoding: str) -> sche
     example = record_set.example(split, row)
     if encoding == record_set.manifest.encoding:
         return example
-    image = decode.encode(record_set.pixels(split, row), encoding)
-    return dataclasses.replace(example, image=image)
+    pixels = record_set.pixels(split, row)
+    return dataclasses.replace(example, image=decode.encode(pixels, encoding))
 
 
 def _tile(examples: Sequence[schema.Example], row: int) -> tuple[bytes, bytes]:
-    """Returns key and payload of a row of the new set."""
     copy, original = divmod(row, len(examples))
     key = examples[original].key + b"#%d" % copy
     return key, schema.encode(dataclasses.replace(examples[original], key=key))
@@ -88,7 +77,7 @@ def _tile(examples: Sequence[schema.Example], row: int) -> tuple[bytes, bytes]:
 def _write_shard(
     path: str, tiles: Sequence[tuple[bytes, bytes]]
 ) -> tuple[manifest.Shard, list[int]]:
-    """Writes a shard; returns its entry for the manifest and where its records begin."""
+    """Writes a shard; returns its manifest entry and the offsets of its records."""
     records = [tfrecord.frame(payload) for _, payload in tiles]
     ends = list(itertools.accumulate(map(len, records)))
     sha256 = atomic.write_whole(path, b"".join(records))
@@ -110,5 +99,5 @@ def _index(
         domain=index.domain[origin],
         group=index.group[origin],
         source_sha256=index.source_sha256[origin],
-        keys=Strings.of(key for _, _, (key, _) in columns),
+        keys=[key for _, _, (key, _) in columns],
     )

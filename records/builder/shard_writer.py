@@ -1,45 +1,42 @@
-"""Shards, whole or not at all, put together from chunks. Nothing here imports TensorFlow."""
+"""Writes shards atomically from the decode cache. Nothing here imports TensorFlow."""
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
 from records.common import atomic, errors, worker_pool
-from records.common.byte_strings import Strings
+from records.common.byte_strings import pack
 from records.format import example, manifest, tfrecord
 
-_PIECE = 4 << 20  # 4 MiB: bytes put together before they are written
-_STEP = 256  # records between two moves of the bar
+_BUFFER = 4 << 20  # 4 MiB: bytes joined before they are written
+_STEP = 256  # records between two updates of the progress bar
 
 
 class BuildError(errors.DatapipeError, RuntimeError):
-    """The build cannot go on."""
+    """The build cannot be done as asked."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardTask:
-    """A shard to be written: where, and what its records hold, row by row.
+    """A shard to write: its path and its records, row by row.
 
     Attributes:
-        path: of the shard.
-        journal: path of the file that says the shard is finished.
-        keys, groups, domains: byte strings of each row.
+        journal: path of the file that states that the shard is finished.
         labels: int32 [n].
         chunks: paths of the files that hold the encoded images.
-        chunk: int32 [n], which of them.
-        start, length: int64 [n], where the image stands in it.
+        chunk: int32 [n], position in `chunks`.
+        start, length: int64 [n], of the image in its chunk.
     """
 
     path: str
     journal: str
-    keys: Strings
-    groups: Strings
-    domains: Strings
+    keys: list[bytes]
+    groups: list[bytes]
+    domains: list[bytes]
     labels: np.ndarray
     chunks: tuple[str, ...]
     chunk: np.ndarray
@@ -49,16 +46,17 @@ class ShardTask:
     def identity(self) -> str:
         """Digest of everything that the bytes of the shard depend on.
 
-        The name of a chunk stands for what is in it.
+        The names of chunks are digests themselves, so they stand for the bytes of the chunks.
         """
         names = [os.path.basename(path) for path in self.chunks]
-        whole = hashlib.sha256(json.dumps([os.path.basename(self.path), names]).encode())
+        digest = hashlib.sha256(json.dumps([os.path.basename(self.path), names]).encode())
         for strings in (self.keys, self.groups, self.domains):
-            whole.update(strings.blob)
-            whole.update(strings.ends.tobytes())
+            block, ends = pack(strings)
+            digest.update(block)
+            digest.update(ends.tobytes())
         for column in (self.labels, self.chunk, self.start, self.length):
-            whole.update(column.tobytes())
-        return whole.hexdigest()
+            digest.update(column.tobytes())
+        return digest.hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +64,10 @@ class WrittenShard:
     """A finished shard.
 
     Attributes:
-        shard: its entry for the manifest.
+        shard: its manifest entry.
         length: int64 [n], bytes of each payload.
         checksum: uint32 [n], of each payload.
-        state: `written`, `kept` from a build before, or `repaired` if that one was damaged.
+        state: `written`, `reused` from an interrupted build, or `repaired` if that was damaged.
     """
 
     shard: manifest.Shard
@@ -85,10 +83,10 @@ class WrittenShard:
 
 
 def write_shard(task: ShardTask, advance: worker_pool.Advance) -> WrittenShard:
-    """Writes a shard whole, or takes the finished one that is there if its bytes are as written."""
+    """Writes a shard, or reuses the finished one if its digest agrees."""
     identity = task.identity()
     left = _left(task, identity)
-    if left and left.state == "kept":
+    if left and left.state == "reused":
         advance(len(task.keys), 0)
         return left
     state = left.state if left else "written"
@@ -102,90 +100,64 @@ def write_shard(task: ShardTask, advance: worker_pool.Advance) -> WrittenShard:
             if row % _STEP == _STEP - 1:
                 advance(_STEP, 0)
 
+    # The folder is synced once, before it is renamed.
     sha256 = atomic.write_stream(task.path, _pieces(records()), sync_folder=False)
     advance(len(task.keys) % _STEP, 0)
     size = int(lengths.sum()) + len(lengths) * tfrecord.FRAME_BYTES
     shard = manifest.Shard(os.path.basename(task.path), len(lengths), size, sha256)
-    said = {
+    content = {
         "identity": identity,
         "shard": dataclasses.asdict(shard),
         "length": lengths.tolist(),
         "checksum": checksums.tolist(),
     }
-    atomic.write_unsynced(task.journal, atomic.json_bytes(said))
+    # Unsynced: if a power cut loses the journal, the shard is written again.
+    atomic.write_unsynced(task.journal, atomic.json_bytes(content))
     return WrittenShard(shard, lengths, checksums, state)
 
 
 def _left(task: ShardTask, identity: str) -> WrittenShard | None:
-    """Returns the shard that a build before has written, if it is this one.
+    """Returns the shard that an interrupted build has written, None if it is another one.
 
-    Its state is `kept`, or `repaired` if it is damaged and must be.
+    Its state is `repaired` if it is damaged and must be written again.
     """
     try:
         with open(task.journal, encoding="utf-8") as file:
-            said = json.load(file)
-        shard = manifest.Shard(**said["shard"])
-        if said["identity"] != identity:
+            content = json.load(file)
+        shard = manifest.Shard(**content["shard"])
+        if content["identity"] != identity:
             return None
-        state = "kept" if atomic.sha256_of(task.path) == shard.sha256 else "repaired"
-        lengths = np.array(said["length"], np.int64)
-        return WrittenShard(shard, lengths, np.array(said["checksum"], np.uint32), state)
+        state = "reused" if atomic.sha256_of(task.path) == shard.sha256 else "repaired"
+        lengths = np.array(content["length"], np.int64)
+        return WrittenShard(shard, lengths, np.array(content["checksum"], np.uint32), state)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # whatever is wrong with it, it can be written again
+        return None  # whatever the damage, the shard can be written again
 
 
 def _payloads(task: ShardTask) -> Iterator[bytes]:
     """Yields the serialized example of each row."""
     opened = [os.open(path, os.O_RDONLY | os.O_CLOEXEC) for path in task.chunks]
     try:
-        places = zip(task.chunk.tolist(), task.start.tolist(), task.length.tolist(), strict=True)
-        columns = zip(task.keys, task.labels.tolist(), task.groups, task.domains, strict=True)
-        for (chunk, start, length), (key, label, group, domain) in zip(
-            places, columns, strict=True
-        ):
+        numbers = (task.labels, task.chunk, task.start, task.length)
+        columns = (task.keys, task.groups, task.domains, *(array.tolist() for array in numbers))
+        for key, group, domain, label, chunk, start, length in zip(*columns, strict=True):
             image = os.pread(opened[chunk], length, start)
             if len(image) != length:
-                raise BuildError(f"{task.chunks[chunk]} was cut while the build was running")
-            yield example.encode(
-                example.Example(key=key, label=label, image=image, group=group, domain=domain)
-            )
+                raise BuildError(f"{task.chunks[chunk]} was truncated while the build was running")
+            yield example.encode(example.Example(key, label, image, group, domain))
     finally:
         for descriptor in opened:
             os.close(descriptor)
 
 
 def _pieces(records: Iterator[bytes]) -> Iterator[bytes]:
-    """Yields records joined into pieces of some MiB."""
+    """Yields records joined into pieces of a few MiB."""
     piece: list[bytes] = []
     size = 0
     for record in records:
         piece.append(record)
         size += len(record)
-        if size >= _PIECE:
+        if size >= _BUFFER:
             yield b"".join(piece)
             piece, size = [], 0
     yield b"".join(piece)
-
-
-def read_rejects(folder: str) -> tuple["Reject", ...]:
-    """Returns the files that a record set does not hold, with their reasons."""
-    with open(os.path.join(folder, manifest.REJECTS_NAME), encoding="utf-8") as file:
-        return tuple(Reject(**json.loads(line)) for line in file)
-
-
-@dataclasses.dataclass(frozen=True)
-class Reject:
-    """A file that stays out, with the reason to count by and what exactly was wrong."""
-
-    key: str
-    label: str
-    reason: str
-    detail: str
-
-
-def write_rejects(folder: str, rejects: Sequence[Reject]) -> manifest.Shard:
-    """Writes `rejects.jsonl`, a line for each file that stays out."""
-    lines = (atomic.json_bytes(dataclasses.asdict(reject)) for reject in rejects)
-    path = os.path.join(folder, manifest.REJECTS_NAME)
-    sha256 = atomic.write_stream(path, itertools.chain(lines, [b""]))
-    return manifest.Shard(manifest.REJECTS_NAME, len(rejects), os.path.getsize(path), sha256)

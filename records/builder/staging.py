@@ -1,9 +1,9 @@
-"""The folder beside the output in which a build works, and the one switch that ends it.
+"""The working folder of a build beside its output, and the atomic switch at the end.
 
-`photos.records.building` holds chunks, journals and the growing set; nobody reads it. It is kept
-when a build is killed, and the next one goes on from it. The finished set gets its name by one
-rename; where an older set has that name, the two change places in one step, so at any moment there
-is a whole set or none, never a mixture.
+`photos.records.building` holds the decode cache, journals and the growing set; no reader opens it.
+It stays when a build is killed, and the next one resumes from it. The finished set is renamed to
+its output; an older set there is exchanged with it in one step, so at any moment there is a
+complete set or none. Renaming shards one by one would show a mixture to readers of `*.tfrecord`.
 """
 
 import contextlib
@@ -29,35 +29,30 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
 
 
 def check_output(output: str, *, replace: bool) -> None:
-    """Checks, before any work, that a set can be written to `output`.
-
-    Raises:
-        BuildError: if it is not a new or empty folder or, to be replaced, a record set.
-    """
+    """Raises a BuildError unless `output` is new, empty or, with `replace`, a record set."""
     if os.path.ismount(output):
-        raise BuildError(f"{output} is a mount point and cannot be renamed; name a folder in it")
+        raise BuildError(f"{output} is a mount point and cannot be renamed; choose a folder in it")
     if os.path.lexists(output) and not os.path.isdir(output):
-        raise BuildError(f"{output} exists and is no folder")
+        raise BuildError(f"{output} exists and is not a folder")
     names = sorted(os.listdir(output)) if os.path.isdir(output) else []
     if names and manifest.FILE_NAME not in names:
-        raise BuildError(f"{output} holds {names[0]!r} and is no record set; choose another folder")
+        raise BuildError(f"{output} is not a record set, it holds {names[0]!r}; choose another")
     foreign = [name for name in names if not manifest.is_file_name(name)]
     if foreign and replace:
-        raise BuildError(f"{output} holds {foreign[0]!r}, which is no part of a record set")
+        raise BuildError(f"{output} holds {foreign[0]!r}, which does not belong to a record set")
 
 
 @contextlib.contextmanager
-def held(output: str) -> Iterator[str]:
-    """Gives the working folder of `output`, held by this process alone.
+def locked(output: str) -> Iterator[str]:
+    """Yields the working folder of `output`, locked by this process.
 
-    It stays as long as there are chunks in it: if the build fails or is killed.
+    It stays if the build fails or is killed and it has chunks.
 
     Raises:
-        BuildError: if another process holds it, or it belongs to something else.
-        OSError: if it cannot be made.
+        BuildError: if another process has locked it, or it was not made by a build.
     """
     folder = output + SUFFIX
-    descriptor = _locked(folder)
+    descriptor = _lock(folder)
     try:
         _check_ours(folder)
         mine = {"pid": os.getpid(), "host": socket.gethostname()}
@@ -65,22 +60,17 @@ def held(output: str) -> Iterator[str]:
         try:
             yield folder
         finally:
-            if os.path.isdir(folder) and not _has_chunks(folder):  # nothing that is worth keeping
+            if os.path.isdir(folder) and not _has_chunks(folder):  # nothing worth keeping
                 clear(folder)
     finally:
-        os.close(descriptor)  # and with it the lock
+        os.close(descriptor)  # releases the lock
 
 
 def begin(folder: str, settings: Mapping[str, Any], *, restart: bool) -> None:
-    """Prepares the working folder for a build, keeping what a build before has left.
+    """Prepares the working folder for a build, which resumes one of equal `settings["pixels"]`.
 
     Args:
-        folder: from `held`.
-        settings: of the build; under `pixels` what the chunks depend on.
-        restart: throw away what is left.
-
-    Raises:
-        BuildError: if an unfinished build with other settings of pixels is in it.
+        restart: discard the files of an interrupted build; else other settings are an error.
     """
     left = settings_of_left(folder)
     if restart:
@@ -91,7 +81,7 @@ def begin(folder: str, settings: Mapping[str, Any], *, restart: bool) -> None:
         if differing:
             raise BuildError(
                 f"{folder} holds an unfinished build with other settings ({'; '.join(differing)});"
-                " go on with those, or begin anew with --restart"
+                " resume it with those, or discard it with --restart"
             )
     atomic.write_unsynced(os.path.join(folder, _SETTINGS), atomic.json_bytes(settings))
     for name in _CONTENT:
@@ -99,7 +89,7 @@ def begin(folder: str, settings: Mapping[str, Any], *, restart: bool) -> None:
 
 
 def settings_of_left(folder: str) -> Mapping[str, Any] | None:
-    """Returns the settings of the build that has left something in the folder, None if none has."""
+    """Returns the settings of the interrupted build in the folder, None if there is none."""
     try:
         with open(os.path.join(folder, _SETTINGS), encoding="utf-8") as file:
             return json.load(file)
@@ -108,24 +98,14 @@ def settings_of_left(folder: str) -> Mapping[str, Any] | None:
 
 
 def clear(folder: str) -> None:
-    """Removes the working folder, what tells that it is ours last."""
+    """Removes the working folder; the files that mark it as one go last."""
     for name in _CONTENT:
         shutil.rmtree(os.path.join(folder, name), ignore_errors=True)
     shutil.rmtree(folder)
 
 
 def switch(folder: str, output: str, *, replace: bool) -> None:
-    """Gives the finished set in the working folder its name.
-
-    Args:
-        folder: from `held`.
-        output: the name.
-        replace: let it change places with the set that has the name.
-
-    Raises:
-        BuildError: if something has come to stand there that is not to be replaced, or the file
-            system cannot let two folders change places.
-    """
+    """Renames the finished set to `output`, or with `replace` exchanges it with the set there."""
     check_output(output, replace=replace)
     finished = os.path.join(folder, SET)
     atomic.sync(finished)
@@ -134,25 +114,26 @@ def switch(folder: str, output: str, *, replace: bool) -> None:
     elif replace:
         _exchange(finished, output)
     else:
-        raise BuildError(f"another set has come to stand in {output}; choose another --output")
+        raise BuildError(f"another set has appeared in {output}; choose another --output")
     atomic.sync(os.path.dirname(os.path.abspath(output)))
 
 
-def _locked(folder: str) -> int:
-    """Returns a descriptor of the folder that holds its lock, which ends with the process."""
+def _lock(folder: str) -> int:
+    """Returns a descriptor of the folder that holds its lock."""
     while True:
         try:
-            os.makedirs(folder, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, FileExistsError):
+            os.makedirs(folder, exist_ok=True)  # fails for good where nothing can be made: in /proc
+        except FileExistsError:
             if os.path.lexists(folder) and not os.path.isdir(folder):
                 raise
-            if not os.path.isdir(os.path.dirname(folder)):
-                raise
-            continue  # the one who held it has taken it away just now
+            continue  # the build that held the lock has just removed it
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue  # likewise
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The one who held it may have ended and taken the folder away before we had the lock.
+            # The build that held the lock may have removed the folder before we got it.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.stat(folder), os.fstat(descriptor)):
                     return descriptor
@@ -165,10 +146,10 @@ def _locked(folder: str) -> int:
 def _holder(folder: str) -> str:
     try:
         with open(os.path.join(folder, _HOLDER), encoding="utf-8") as file:
-            said = json.load(file)
-        return f"process {said['pid']} on {said['host']}"
+            holder = json.load(file)
+        return f"process {holder['pid']} on {holder['host']}"
     except (OSError, ValueError, KeyError):
-        return "it has just begun"
+        return "it has just started"
 
 
 def _check_ours(folder: str) -> None:
@@ -186,12 +167,12 @@ def _has_chunks(folder: str) -> bool:
     return os.path.isdir(chunks) and bool(os.listdir(chunks))
 
 
-def difference(existing: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns a sentence for each setting that differs."""
+def difference(existing: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Returns a phrase for each setting that differs."""
     return [
-        f"{name} is {_short(existing.get(name))}, wanted {_short(wanted.get(name))}"
-        for name in sorted({*existing, *wanted})
-        if existing.get(name) != wanted.get(name)
+        f"{name} is {_short(existing.get(name))}, now {_short(new.get(name))}"
+        for name in sorted({*existing, *new})
+        if existing.get(name) != new.get(name)
     ]
 
 
@@ -201,14 +182,14 @@ def _short(value: object) -> str:
 
 
 def _exchange(one: str, other: str) -> None:
-    """Lets two folders change places in one step (renameat2 of Linux)."""
+    """Exchanges two folders atomically (Linux renameat2)."""
     libc = ctypes.CDLL(None, use_errno=True)
     paths = os.fsencode(one), os.fsencode(other)
     if libc.renameat2(_AT_FDCWD, paths[0], _AT_FDCWD, paths[1], _RENAME_EXCHANGE):
         code = ctypes.get_errno()
         if code in (errno.EINVAL, errno.ENOSYS):
             raise BuildError(
-                f"the file system of {other} cannot replace a folder in one step; remove the old"
+                f"the file system of {other} cannot exchange two folders atomically; remove the old"
                 " set, or choose another --output"
             )
         raise OSError(code, os.strerror(code), other)

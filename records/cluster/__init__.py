@@ -1,4 +1,4 @@
-"""Photographs among drawings, or the other way round, found without labels.
+"""Finds photographs among drawings, or drawings among photographs, without labels.
 
-May import the rooms up to `source`.
+May import the rooms up to `source`, and `inspect`.
 """

@@ -1,28 +1,25 @@
-"""How well clusters and proposals agree with given tags, and how they would by other settings."""
+"""The agreement of clusters and proposed exclusions with tags that the user gives."""
 
 import dataclasses
-import itertools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from records.cluster import clustering, scikit
-from records.cluster.clustering import ClusterOptions
-from records.cluster.features import Features
+from records.cluster import clustering
 
 
 @dataclasses.dataclass(frozen=True)
 class Tags:
-    """What each picture is, as far as that was given.
+    """The tags of rows.
 
     Attributes:
-        of_row: str [n], empty where no tag was given or the tag is to be ignored.
-        stray: the tags of pictures that should be left out.
-        given: rows by tag, the ignored ones too.
-        ignored: the tags that count for nothing.
-        not_in_set: keys with a tag that the set does not hold.
+        of_row: str [n], empty for rows without a tag or with an ignored one.
+        stray: the tags of images that should be excluded.
+        given: number of rows by tag, ignored tags included.
+        ignored: the tags that do not count.
+        not_in_set: tagged keys that are not in the set.
     """
 
     of_row: np.ndarray
@@ -38,7 +35,7 @@ class Tags:
 
     @property
     def is_stray(self) -> np.ndarray:
-        """Whether the tag is one of those to leave out, bool [n]."""
+        """Whether the tag is one of those to exclude, bool [n]."""
         return np.isin(self.of_row, self.stray)
 
 
@@ -53,20 +50,14 @@ def tags_of(
     """Returns the tags of rows.
 
     Args:
-        keys: of the rows.
-        by_key: the tags.
-        present: all keys of the set, of rows that are not looked at too.
-        stray: tags of pictures that should be left out; empty: the rarest that is not ignored.
-        ignored: tags that count for nothing.
-
-    Raises:
-        ValueError: if fewer than two tags are left to compare, or one of the tags that are named
-            does not occur or is both stray and ignored.
+        present: all keys of the set, also of other splits and classes.
+        stray: tags of images that should be excluded; empty for the rarest that is not ignored.
+        ignored: tags that do not count.
     """
-    found = [by_key.get(key, "") for key in keys]
-    given = Counter(tag for tag in found if tag)
+    tags = [by_key.get(key, "") for key in keys]
+    given = Counter(tag for tag in tags if tag)
     if not given:
-        raise ValueError(f"none of {len(by_key):,} tags is of one of these images")
+        raise ValueError(f"at least one image must have a tag, got {len(by_key):,} of other images")
     for tag in (*stray, *ignored):
         if tag in stray and tag in ignored:
             raise ValueError(f"{tag!r} cannot be both stray and ignored")
@@ -76,10 +67,10 @@ def tags_of(
             )
     counted = {tag: count for tag, count in sorted(given.items()) if tag not in ignored}
     if len(counted) < 2:
-        raise ValueError(f"at least two tags must be left to compare, got {list(counted)}")
+        raise ValueError(f"at least two tags must remain to compare, got {list(counted)}")
     rarest = min(counted, key=counted.__getitem__)
     return Tags(
-        of_row=np.array([tag if tag in counted else "" for tag in found]),
+        of_row=np.array([tag if tag in counted else "" for tag in tags]),
         stray=tuple(stray) or (rarest,),
         given=dict(sorted(given.items())),
         ignored=tuple(ignored),
@@ -90,28 +81,27 @@ def tags_of(
 def agreement(
     tags: Tags, sides: np.ndarray, proposed: np.ndarray, classes: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Returns figures of how clusters and proposals agree with the tags, in values JSON knows.
+    """Returns the agreement of clusters and proposals with the tags, as JSON values.
 
     Args:
         tags: of n rows.
-        sides: int [n], the side or cluster that each row was put in.
-        proposed: bool [n], the rows to be left out.
+        sides: int [n], the side or cluster of each row.
+        proposed: bool [n], the rows proposed for exclusion.
         classes: by name, the rows of each, int [m].
 
     Returns:
-        `classes`: of those with both kinds the adjusted Rand index (Hubert and Arabie 1985) of
-        sides and tags and the rows; `mean_ari` of them; `overall_ari` of proposed or not and stray
-        or not, over all rows; `precision`, `recall` and the counts behind them. A figure without a
-        row to stand on is None.
+        `classes`: for those with stray and other images the adjusted Rand index (Hubert and Arabie
+        1985) of sides and tags; `mean_ari`: their mean; `overall_ari`: of proposals and stray tags,
+        over all rows; `precision`, `recall` and their counts. Undefined values are None.
     """
     known, stray = tags.is_known, tags.is_stray
     by_class = {
         name: {
-            "ari": scikit.adjusted_rand_index(stray[rows], sides[rows]),
+            "ari": clustering.adjusted_rand_index(stray[rows], sides[rows]),
             "images": len(rows),
             "stray": int(stray[rows].sum()),
         }
-        for name, rows in affected(tags, classes).items()
+        for name, rows in _mixed(tags, classes).items()
     }
     hits = int((proposed & stray).sum())
     num_proposed, num_stray = int((proposed & known).sum()), int(stray.sum())
@@ -124,7 +114,7 @@ def agreement(
         "not_in_set": list(tags.not_in_set),
         "classes": by_class,
         "mean_ari": float(np.mean(indexes)) if indexes else None,
-        "overall_ari": scikit.adjusted_rand_index(stray[known], proposed[known]),
+        "overall_ari": clustering.adjusted_rand_index(stray[known], proposed[known]),
         "proposed": num_proposed,
         "stray": num_stray,
         "both": hits,
@@ -133,61 +123,8 @@ def agreement(
     }
 
 
-def affected(tags: Tags, classes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns the tagged rows of the classes that have both stray pictures and others."""
-    found = {name: rows[tags.is_known[rows]] for name, rows in classes.items()}
-    stray = {name: tags.is_stray[rows] for name, rows in found.items()}
-    return {name: rows for name, rows in found.items() if 0 < stray[name].sum() < len(rows)}
-
-
-def ablation(
-    by_space: Mapping[str, Features],
-    keys: Sequence[bytes],
-    groups: Sequence[np.ndarray],
-    tags: Tags,
-    classes: Mapping[str, np.ndarray],
-    options: ClusterOptions,
-) -> Iterator[dict[str, Any]]:
-    """Yields what every combination of settings gives: the adjusted Rand index by class, the mean.
-
-    Args:
-        by_space: features of n rows by colour space.
-        keys: of the rows.
-        groups: the rows of each clustering.
-        tags: of the rows.
-        classes: by name, the rows of each.
-        options: the number of clusters, the seed and the most rows.
-    """
-    wanted = affected(tags, classes)
-    if not wanted:
-        return
-    is_wanted = np.zeros(len(keys), bool)
-    for rows in wanted.values():
-        is_wanted[rows] = True
-    groups = [rows for rows in groups if is_wanted[rows].any()]
-    for space, features, linkage, scaling in settings(list(by_space)):
-        chosen = dataclasses.replace(options, features=features, linkage=linkage, scaling=scaling)
-        sides = np.zeros(len(keys), bool)
-        for rows in groups:
-            names = [keys[row] for row in rows]
-            sides[rows] = clustering.parted(by_space[space].taken(rows), names, chosen).is_photo
-        indexes = {
-            name: scikit.adjusted_rand_index(tags.is_stray[rows], sides[rows])
-            for name, rows in wanted.items()
-        }
-        yield {
-            "colour_space": "any" if features == "statistics" else space,
-            "features": features,
-            "linkage": linkage,
-            "scaling": scaling,
-            "classes": indexes,
-            "mean_ari": float(np.mean(list(indexes.values()))),
-        }
-
-
-def settings(spaces: Sequence[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Yields colour space, features, linkage and scaling, each setting that differs once."""
-    sets, linkages, scalings = clustering.FEATURE_SETS, clustering.LINKAGES, clustering.SCALINGS
-    for features, space, *rest in itertools.product(sets, spaces, linkages, scalings):
-        if features != "statistics" or space == spaces[0]:  # those need no colour space
-            yield space, features, rest[0], rest[1]
+def _mixed(tags: Tags, classes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns the tagged rows of the classes that have both stray images and others."""
+    tagged = {name: rows[tags.is_known[rows]] for name, rows in classes.items()}
+    stray = {name: tags.is_stray[rows] for name, rows in tagged.items()}
+    return {name: rows for name, rows in tagged.items() if 0 < stray[name].sum() < len(rows)}

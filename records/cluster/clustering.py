@@ -1,4 +1,8 @@
-"""Pictures parted into clusters by agglomerative clustering, the same for equal input."""
+"""Deterministic agglomerative clustering of images.
+
+scikit-learn clusters and measures, because a bug of ours would look like a finding. Importing it
+takes a second and most commands never cluster, so only the functions that need it import it.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,34 +10,49 @@ from collections.abc import Sequence
 import numpy as np
 
 from records.cluster import features as cluster_features
-from records.cluster import scikit
 from records.cluster.features import Features
+from records.common import checks
 from records.format import sharding
 
 LINKAGES = ("ward", "average", "complete")
 SCALINGS = ("standard", "robust", "none")
 FEATURE_SETS = ("all", "statistics", "histogram")
 
-_LEAST_ROWS = 8  # to be clustered
-_MOST_SPREADS = 4.0  # a value further out, in units of its column, counts as this far
+_MIN_ROWS = 8  # for clustering
+_MAX_DEVIATION = 4.0  # scaled values are clipped to it
+_SILHOUETTE_MIB = 64  # of distances in memory while silhouettes are computed
 TINY = 1e-9
 
 
+# The evidence for the defaults: 20 classes of illustrations with 510 tagged photographs in three of
+# them; mean adjusted Rand index of the two sides and the tags over these three classes.
+#
+#   features                     ward    average   complete
+#   all, standard               0.984     -0.003      0.332
+#   all, robust                 0.977      0.984      0.980
+#   all, none                   0.984      0.984      0.822
+#   statistics, standard        0.988     -0.003      0.332
+#   histogram, standard         0.854      0.001      0.001
+#
+# By class the defaults have 1.000, 1.000 and 0.953; the unscaled histogram alone, the first idea,
+# has 1.000, 0.953 and 0.580. Ward is the only linkage that is good with each scaling. The colour
+# space of the histogram matters little (HLS 0.984, L*a*b* 0.989, RGB 0.981, HSV 0.974), so it is
+# not an option.
 @dataclasses.dataclass(frozen=True)
 class ClusterOptions:
-    """How pictures are clustered.
+    """How images are clustered.
 
     Attributes:
-        num_clusters: at least 2. With more than 2, rarer kinds are found: two sides are made of
-            them, parted where photo-likeness makes its largest step.
+        num_clusters: at least 2. More find rarer kinds: the clusters then form two sides, divided
+            at the largest step in photo-likeness.
         linkage: of agglomerative clustering, one of `LINKAGES`.
-        scaling: of each feature: `standard` by mean and deviation, `robust` by median and
-            quartiles, `none` leaves them.
-        features: `histogram` is that of the colour space alone, `statistics` texture and looks,
-            `all` both. Scaled, texture makes up half of all variance in `all`.
-        seed: of the sample, and of the reference that clusters are compared with.
-        most_rows: how many are clustered exactly. It takes memory for each pair of rows: 154 MB for
-            6,206 rows. Of more, a sample is clustered and the others go to the nearest centre.
+        scaling: of each feature: `standard` by mean and standard deviation, `robust` by median and
+            quartiles, `none`.
+        features: `statistics` of texture and colour, the `histogram` of hue, lightness and
+            saturation, or `all`, in which texture has half of the scaled variance.
+        seed: of the sample, and of the reference for silhouettes.
+        max_rows: rows clustered exactly, with memory for each pair of them: 154 MB for 6,206 rows.
+            Of more rows a sample is clustered and the others are assigned to the nearest centroid.
     """
 
     num_clusters: int = 2
@@ -41,40 +60,34 @@ class ClusterOptions:
     scaling: str = "standard"
     features: str = "all"
     seed: int = 0
-    most_rows: int = 7000
+    max_rows: int = 7000
 
     def __post_init__(self) -> None:
-        if not 2 <= self.num_clusters <= 100:
-            raise ValueError(f"num_clusters must lie in 2..100, got {self.num_clusters}")
-        if self.most_rows < self.least_rows:
-            raise ValueError(f"most_rows must be at least {self.least_rows}, got {self.most_rows}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be at least 0, got {self.seed}")
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {choices}, got {getattr(self, name)!r}")
+        checks.between("num_clusters", self.num_clusters, 2, 100)
+        checks.at_least("max_rows", self.max_rows, self.min_rows)
+        checks.at_least("seed", self.seed, 0)
+        checks.one_of("linkage", self.linkage, LINKAGES)
+        checks.one_of("scaling", self.scaling, SCALINGS)
+        checks.one_of("features", self.features, FEATURE_SETS)
 
     @property
-    def least_rows(self) -> int:
-        """How many rows it takes to be clustered at all."""
-        return max(_LEAST_ROWS, 2 * self.num_clusters)
-
-
-_CHOICES = {"linkage": LINKAGES, "scaling": SCALINGS, "features": FEATURE_SETS}
+    def min_rows(self) -> int:
+        """The number of rows below which there is only one cluster."""
+        return max(_MIN_ROWS, 2 * self.num_clusters)
 
 
 @dataclasses.dataclass(frozen=True)
 class Clusters:
-    """Pictures by cluster; number 0 is the cluster with the highest median of photo-likeness.
+    """Images by cluster; number 0 is the cluster with the highest median photo-likeness.
 
     Attributes:
         cluster: int64 [n].
-        distance: float64 [n], from the centre of its cluster, in units of the scaled features.
-        margin: float64 [n], -1 to 1: how much nearer its centre is than the next, as a share of the
-            larger distance; a simplified silhouette (Vendramin, Campello and Hruschka 2010). 0 is
-            on the border.
+        distance: float64 [n], from the centroid of its cluster, in units of the scaled features.
+        margin: float64 [n], in -1..1: how much nearer its centroid is than the next, relative to
+            the larger distance; the simplified silhouette of Vendramin, Campello and Hruschka 2010.
+            0 is on the boundary.
         is_photo: bool [n], whether its cluster is on the more photo-like side.
-        sample: int64 [m], the rows that were clustered exactly, rising.
+        sample: int64 [m], the rows that were clustered exactly, ascending.
     """
 
     cluster: np.ndarray
@@ -84,42 +97,60 @@ class Clusters:
     sample: np.ndarray
 
 
-def parted(features: Features, keys: Sequence[bytes], options: ClusterOptions) -> Clusters:
-    """Returns pictures by cluster; all are one if there are too few.
+def cluster(features: Features, keys: Sequence[bytes], options: ClusterOptions) -> Clusters:
+    """Returns images by cluster, only one if there are fewer than `options.min_rows`.
 
-    Args:
-        features: of n pictures.
-        keys: n names, by which a sample is drawn where there are too many rows.
-        options: how.
+    `keys`, of the n images, decide which are sampled where there are too many.
     """
-    if len(features) < options.least_rows:
-        return _one_cluster(len(features))
+    if len(features) < options.min_rows:
+        zeros = np.zeros(len(features))
+        rows = np.arange(len(features))
+        return Clusters(zeros.astype(np.int64), zeros, zeros, zeros.astype(bool), rows)
     values = scaled(features, options)
     sample = _sample(keys, options)
-    labels = scikit.linked(values[sample], options.linkage, options.num_clusters)
     likeness = features.photo_likeness()[sample]
-    labels = _in_order(labels, likeness)
-    centres = np.stack([values[sample][labels == at].mean(0) for at in range(labels.max() + 1)])
-    distances = _distances(values, centres)
-    cluster = distances.argmin(1)
-    cluster[sample] = labels
-    distance, margin = _margins(distances, cluster)
-    is_photo = _photo_clusters(labels, likeness)[cluster]
-    return Clusters(cluster, distance, margin, is_photo, sample)
+    labels = agglomerate(values[sample], options.linkage, options.num_clusters)
+    labels = _by_photo_likeness(labels, likeness)
+    centroids = [values[sample][labels == label].mean(0) for label in range(labels.max() + 1)]
+    distances = np.stack([np.sqrt(((values - c) ** 2).sum(1)) for c in centroids], axis=1)
+    nearest = distances.argmin(1)
+    nearest[sample] = labels
+    distance, margin = _margins(distances, nearest)
+    is_photo = _photo_clusters(labels, likeness)[nearest]
+    return Clusters(nearest, distance, margin, is_photo, sample)
 
 
-def _one_cluster(count: int) -> Clusters:
-    return Clusters(
-        cluster=np.zeros(count, np.int64),
-        distance=np.zeros(count),
-        margin=np.zeros(count),
-        is_photo=np.zeros(count, bool),
-        sample=np.arange(count),
-    )
+# --- scikit-learn ---
+
+
+def agglomerate(values: np.ndarray, linkage: str, num_clusters: int) -> np.ndarray:
+    """Returns int64 [n], the cluster of each row of float64 [n, columns], by Euclidean distance."""
+    from sklearn.cluster import AgglomerativeClustering
+
+    return AgglomerativeClustering(num_clusters, linkage=linkage).fit_predict(values)
+
+
+def silhouette(values: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the mean silhouette (Rousseeuw 1987) of rows of at least two labels, in -1..1."""
+    from sklearn import config_context
+    from sklearn.metrics import silhouette_score
+
+    with config_context(working_memory=_SILHOUETTE_MIB):
+        return float(silhouette_score(values, labels))
+
+
+def adjusted_rand_index(first: np.ndarray, second: np.ndarray) -> float:
+    """Returns how well two partitions agree (Hubert and Arabie 1985): 1 fully, 0 as by chance."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(first, second))
+
+
+# --- features on one scale ---
 
 
 def scaled(features: Features, options: ClusterOptions) -> np.ndarray:
-    """Returns float64 [n, columns]: the features to cluster by, each brought to one scale."""
+    """Returns float64 [n, columns]: the features of the options, scaled."""
     texture = len(cluster_features.TEXTURE)
     statistics = features.statistics
     blocks = [(1.0, statistics[:, :texture]), (0.5, statistics[:, texture:])]
@@ -132,7 +163,7 @@ def scaled(features: Features, options: ClusterOptions) -> np.ndarray:
 
 
 def _scaled(columns: np.ndarray, scaling: str, weight: float) -> np.ndarray:
-    """Returns columns on one scale, whose variances together make up `weight`."""
+    """Returns columns scaled alike, with a total variance of `weight`."""
     values = columns.astype(np.float64)
     if scaling == "none":
         return values
@@ -140,25 +171,28 @@ def _scaled(columns: np.ndarray, scaling: str, weight: float) -> np.ndarray:
     middle, spread = values.mean(0), deviation
     if scaling == "robust":
         low, middle, high = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-        spread = (high - low) / 1.349  # the deviation, if it were normal
-        # A bin that is empty for most pictures has no quartiles.
+        spread = (high - low) / 1.349  # the standard deviation of a normal distribution
+        # A bin that is empty for most images has equal quartiles.
         spread = np.where(spread > TINY, spread, deviation)
     values = (values - middle) / np.where(spread > TINY, spread, 1)
     if scaling == "robust":
-        values = np.clip(values, -_MOST_SPREADS, _MOST_SPREADS)
+        values = np.clip(values, -_MAX_DEVIATION, _MAX_DEVIATION)
     return values * np.sqrt(weight / values.shape[1])
 
 
 def _sample(keys: Sequence[bytes], options: ClusterOptions) -> np.ndarray:
-    """Returns the rows to cluster exactly, rising: all, or those whose keys have the least hash."""
-    if len(keys) <= options.most_rows:
+    """Returns the rows to cluster exactly, ascending: all, or those of the lowest key hashes."""
+    if len(keys) <= options.max_rows:
         return np.arange(len(keys))
     hashes = [sharding.key_hash(key, f"cluster {options.seed}") for key in keys]
-    return np.array(sorted(sorted(range(len(keys)), key=hashes.__getitem__)[: options.most_rows]))
+    return np.array(sorted(sorted(range(len(keys)), key=hashes.__getitem__)[: options.max_rows]))
 
 
-def _in_order(labels: np.ndarray, likeness: np.ndarray) -> np.ndarray:
-    """Returns labels numbered by falling median of photo-likeness; of equal ones by first row."""
+# --- an order of clusters, and distances ---
+
+
+def _by_photo_likeness(labels: np.ndarray, likeness: np.ndarray) -> np.ndarray:
+    """Returns labels renumbered in descending order of median photo-likeness; ties by first row."""
     numbers, firsts = np.unique(labels, return_index=True)
     medians = [np.median(likeness[labels == number]) for number in numbers]
     order = np.lexsort((firsts, -np.array(medians)))
@@ -166,21 +200,16 @@ def _in_order(labels: np.ndarray, likeness: np.ndarray) -> np.ndarray:
 
 
 def _photo_clusters(labels: np.ndarray, likeness: np.ndarray) -> np.ndarray:
-    """Returns bool [clusters], which are above the largest step of the medians."""
-    medians = [np.median(likeness[labels == at]) for at in range(labels.max() + 1)]
+    """Returns bool [clusters]: which are above the largest step of the medians."""
+    medians = [np.median(likeness[labels == label]) for label in range(labels.max() + 1)]
     steps = -np.diff(medians)
     return np.arange(len(medians)) <= steps.argmax()
 
 
-def _distances(values: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """Returns float64 [n, centres], Euclidean."""
-    return np.stack([np.sqrt(((values - centre) ** 2).sum(1)) for centre in centres], axis=1)
-
-
-def _margins(distances: np.ndarray, cluster: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    rows = np.arange(len(cluster))
-    own = distances[rows, cluster]
+def _margins(distances: np.ndarray, nearest: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rows = np.arange(len(nearest))
+    own = distances[rows, nearest]
     others = distances.copy()
-    others[rows, cluster] = np.inf
+    others[rows, nearest] = np.inf
     other = others.min(1)
     return own, (other - own) / np.maximum(np.maximum(own, other), TINY)

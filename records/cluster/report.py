@@ -1,4 +1,4 @@
-"""What clustering found, as files: CSVs to work with, a page to look at, JSON to compute with."""
+"""The result of clustering as files: two CSVs, a page and JSON."""
 
 import csv
 import glob
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from records.cluster import clustering
-from records.cluster import separation as cluster_kinds
+from records.cluster import separation
+from records.cluster.clustering import Clusters
 from records.cluster.features import Features
-from records.cluster.rows import Group, Rows
-from records.common import atomic, cli, html
+from records.cluster.rows import Group
+from records.common import atomic, cli, html, svg
+from records.inspect import row_table
+from records.inspect.row_table import RowTable
 
 CLUSTERS_NAME, EXCLUSIONS_NAME = "clusters.csv", "exclusions.csv"
 JSON_NAME, PAGE_NAME = "clusters.json", "clusters.html"
@@ -23,23 +25,16 @@ PHOTO, DRAWING = "photo", "drawing"  # tags proposed where there are two kinds
 
 _TEMPLATE = os.path.join(os.path.dirname(__file__), "clusters.html.j2")
 _COLUMNS = ("path", "class", "split", "cluster", "margin", "photo_likeness", "kind", "stray")
-_PICTURES, _FEWER_PICTURES = 12, 6  # of a cluster, typical and doubtful; fewer of one kind
-_MOST_GROUPS = 60  # whose pictures stand on the page
-_EDGE = 64  # pixels of a picture on the page
-_BARS, _BAR_WIDTH, _BAR_HEIGHT = 25, 18, 90  # of the chart of photo-likeness
+_IMAGES, _FEWER_IMAGES = 12, 6  # of each sort on the page; fewer if nothing is proposed
+_MAX_GROUPS = 60  # with images on the page
+_EDGE = 64  # pixels of an image on the page
+_BARS = 25  # of the chart of photo-likeness
 
 
-def summary(
-    rows: Rows, features: Features, groups: Sequence[Group], settings: Mapping[str, Any]
+def contents(
+    rows: RowTable, features: Features, groups: Sequence[Group], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Returns what is said of a clustering, in values that JSON knows.
-
-    Args:
-        rows: of the set.
-        features: of the rows.
-        groups: the clusterings.
-        settings: how they were made.
-    """
+    """Returns the content of `clusters.json`."""
     likeness = features.photo_likeness()
     listed, unlisted = exclusions(rows, groups)
     return {
@@ -49,7 +44,7 @@ def summary(
         "images": len(rows),
         "settings": dict(settings),
         "usual_photo_likeness": _rounded(np.median(likeness)) if len(rows) else None,
-        "groups": [_of_group(rows, features, group) for group in groups],
+        "groups": [_group(rows, features, group) for group in groups],
         "proposed": sum(int(group.stray.sum()) for group in groups),
         "listed": len(listed),
         "unlisted": unlisted,
@@ -57,47 +52,48 @@ def summary(
     }
 
 
-def _of_group(rows: Rows, features: Features, group: Group) -> dict[str, Any]:
-    found, separation = group.found, group.separation
-    likeness = features.photo_likeness()[group.rows]
-    own = features.taken(group.rows)
-    two = separation.verdict == cluster_kinds.TWO_KINDS
+def _group(rows: RowTable, features: Features, group: Group) -> dict[str, Any]:
+    own, apart = features.take(group.rows), group.separation
+    likeness, tags = own.photo_likeness(), _tags(group)
     return {
         "name": group.name,
         "images": len(group.rows),
-        "clustered_exactly": len(found.sample),
-        "verdict": separation.verdict,
-        "silhouette": _rounded(separation.silhouette),
-        "one_kind_silhouette": _rounded(separation.reference),
-        "step": _rounded(separation.step),
-        "gap": _rounded(separation.gap),
+        "clustered_exactly": len(group.clusters.sample),
+        "verdict": apart.verdict,
+        "silhouette": _rounded(apart.silhouette),
+        "one_kind_silhouette": _rounded(apart.reference),
+        "step": _rounded(apart.step),
+        "gap": _rounded(apart.gap),
         "proposed": int(group.stray.sum()),
         "clusters": [
             {
                 "number": int(number),
                 "images": int(inside.sum()),
-                "tag": _tag(bool(found.is_photo[inside][0])) if two else "",
+                "tag": str(tags[inside][0]),
                 "stray": bool(group.stray[inside][0]),
                 "photo_likeness": _rounded(np.median(likeness[inside])),
-                "marks": list(cluster_kinds.described(own, inside)),
+                "marks": list(separation.describe(own, inside)),
                 "classes": _classes(rows, group.rows[inside]),
             }
-            for number, inside in _by_cluster(found)
+            for number, inside in _by_cluster(group.clusters)
         ],
     }
 
 
-def _by_cluster(found: clustering.Clusters) -> list[tuple[int, np.ndarray]]:
-    return [(number, found.cluster == number) for number in np.unique(found.cluster)]
+def _by_cluster(clusters: Clusters) -> list[tuple[int, np.ndarray]]:
+    return [(number, clusters.cluster == number) for number in np.unique(clusters.cluster)]
 
 
-def _classes(rows: Rows, members: np.ndarray) -> dict[str, int]:
+def _classes(rows: RowTable, members: np.ndarray) -> dict[str, int]:
     counts = Counter(rows.label[members].tolist())
     return {rows.class_names[label]: count for label, count in sorted(counts.items())}
 
 
-def _tag(is_photo: bool) -> str:
-    return PHOTO if is_photo else DRAWING
+def _tags(group: Group) -> np.ndarray:
+    """Returns the proposed tag of each image of a group, str [m]; empty if there is one kind."""
+    if group.separation.verdict != separation.TWO_KINDS:
+        return np.full(len(group.rows), "")
+    return np.where(group.clusters.is_photo, PHOTO, DRAWING)
 
 
 def _rounded(value: float) -> float:
@@ -108,19 +104,17 @@ def _rounded(value: float) -> float:
 
 
 def exclusions(
-    rows: Rows, groups: Sequence[Group]
+    rows: RowTable, groups: Sequence[Group]
 ) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
-    """Returns (path, reason) of the files to leave out, and what no such line can name.
+    """Returns (path, reason) of the files to exclude, and names that the list cannot contain.
 
-    A build reads its list as UTF-8, and leaves out whole files: `not_utf8` are files whose names
-    are not, `part_of_file` images cut from a file that holds others, which are to be kept.
+    A build reads the list as UTF-8 and excludes files with all their images: `not_utf8` are file
+    names that are not UTF-8, `part_of_file` crops of a file that also has images to keep.
     """
     stray = {
-        rows.keys[at]: f"stray {_tag(bool(is_photo))} in {group.name}"
+        rows.keys[at]: f"stray {tag} in {group.name}"
         for group in groups
-        for at, is_photo in zip(
-            group.rows[group.stray], group.found.is_photo[group.stray], strict=True
-        )
+        for at, tag in zip(group.rows[group.stray], _tags(group)[group.stray], strict=True)
     }
     files_of = _files(rows)
     unlisted: dict[str, list[str]] = {"not_utf8": [], "part_of_file": []}
@@ -135,14 +129,12 @@ def exclusions(
     return [(path, reason) for path, reason in listed.items() if _is_utf8(path)], unlisted
 
 
-def _files(rows: Rows) -> dict[str, str]:
-    """Returns the path of the file that each image of the whole set was made from, by key."""
-    opened = rows.opened
-    if not opened.manifest.settings.get("boxes"):
+def _files(rows: RowTable) -> dict[str, str]:
+    """Returns the path of the source file of each image of the set, by key."""
+    if not rows.has_boxes:
         return {key: key for key in rows.keys}
-    indexes = [opened.index(name) for name in opened.manifest.splits]
-    keys = [index.key(row) for index in indexes for row in range(len(index))]
-    return {key: key.rpartition("#")[0] or key for key in keys}
+    every = row_table.rows_of(rows.opened, list(rows.opened.manifest.splits))
+    return {key: key.rpartition("#")[0] or key for key in every.keys}
 
 
 def _is_utf8(text: str) -> bool:
@@ -150,12 +142,12 @@ def _is_utf8(text: str) -> bool:
 
 
 def exclude_flag(path: str) -> str:
-    """Returns `--exclude` for this file and no other, as a word for bash."""
+    """Returns `--exclude` for exactly this file, quoted for bash."""
     return f"$'--exclude={'/'.join(map(_bash, glob.escape(path).split('/')))}'"
 
 
 def _bash(part: str) -> str:
-    """Returns a part of a path to stand in $'': as it is, or where that is no text its bytes."""
+    """Returns a part of a path quoted for $'', with escaped bytes where it is not UTF-8."""
     return "".join(
         char
         if char.isprintable() and char not in "\\'" and (char.isascii() or _is_utf8(part))
@@ -164,22 +156,22 @@ def _bash(part: str) -> str:
     )
 
 
-def clusters_csv(rows: Rows, features: Features, groups: Sequence[Group]) -> bytes:
-    """Returns a line for every row, class by class; `kind` is what was found, not a given tag."""
+def clusters_csv(rows: RowTable, features: Features, groups: Sequence[Group]) -> bytes:
+    """Returns a line for every row, class by class; `kind` is the proposed tag."""
     likeness = features.photo_likeness()
     lines: list[Sequence[object]] = [_COLUMNS]
     for group in groups:
-        found, two = group.found, group.separation.verdict == cluster_kinds.TWO_KINDS
+        tags = _tags(group)
         for place, at in enumerate(group.rows.tolist()):
             lines.append(
                 (
                     rows.keys[at],
                     rows.class_names[rows.label[at]],
                     rows.splits[rows.split[at]],
-                    found.cluster[place],
-                    f"{found.margin[place]:.4f}",
+                    group.clusters.cluster[place],
+                    f"{group.clusters.margin[place]:.4f}",
                     f"{likeness[at]:.4f}",
-                    _tag(bool(found.is_photo[place])) if two else "",
+                    tags[place],
                     "yes" if group.stray[place] else "no",
                 )
             )
@@ -192,12 +184,12 @@ def _csv(lines: Iterable[Sequence[object]]) -> bytes:
     return out.getvalue().encode("utf-8", "backslashreplace")
 
 
-# --- all of them ---
+# --- all files ---
 
 
 def write(
     said: Mapping[str, Any],
-    rows: Rows,
+    rows: RowTable,
     features: Features,
     groups: Sequence[Group],
     folder: str,
@@ -206,74 +198,67 @@ def write(
     """Writes the four files into an existing folder.
 
     Args:
-        said: as from `summary`, and `tags` and `ablation`, which may be None.
-        rows: of the set.
+        said: `contents`, and `tags`, which may be None.
         features: of the rows.
-        groups: the clusterings.
-        folder: where to.
-        command: that takes the exclusions in, for the page.
+        command: the build without the excluded files, for the page.
     """
     listed, _ = exclusions(rows, groups)
-    contents = {
+    files = {
         CLUSTERS_NAME: clusters_csv(rows, features, groups),
         EXCLUSIONS_NAME: _csv([("path", "reason"), *listed]),
         JSON_NAME: atomic.json_bytes(said, indent=1),
         PAGE_NAME: page(said, rows, features, groups, command),
     }
-    for name, data in contents.items():
+    for name, data in files.items():
         atomic.write_whole(os.path.join(folder, name), data)
 
 
 def page(
     said: Mapping[str, Any],
-    rows: Rows,
+    rows: RowTable,
     features: Features,
     groups: Sequence[Group],
     command: str,
 ) -> bytes:
-    """Returns the gallery: groups of two kinds first, then the others, each by its cluster."""
+    """Returns the page, groups with proposed exclusions first."""
     likeness = features.photo_likeness()
     order = sorted(range(len(groups)), key=lambda at: -said["groups"][at]["proposed"])
     shown = [
         (
             said["groups"][at],
-            likeness_chart(likeness[groups[at].rows], groups[at].found.is_photo),
-            [_examples(rows, groups[at], inside) for _, inside in _by_cluster(groups[at].found)],
+            likeness_chart(likeness[groups[at].rows], groups[at].clusters.is_photo),
+            [_examples(rows, groups[at], inside) for _, inside in _by_cluster(groups[at].clusters)],
         )
-        for at in order[:_MOST_GROUPS]
+        for at in order[:_MAX_GROUPS]
     ]
     return html.render(
         _TEMPLATE,
         said=said,
         shown=shown,
         command=command,
-        two_kinds=cluster_kinds.TWO_KINDS,
-        least={
-            "step": cluster_kinds.LEAST_STEP,
-            "gap": cluster_kinds.LEAST_GAP,
-            "gain": cluster_kinds.LEAST_GAIN,
-        },
+        two_kinds=separation.TWO_KINDS,
+        limits=separation.LIMITS,
     )
 
 
 def _examples(
-    rows: Rows, group: Group, inside: np.ndarray
+    rows: RowTable, group: Group, inside: np.ndarray
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Returns (what they are, pictures with their names) of a cluster: typical, and doubtful."""
-    count = _PICTURES if group.stray.any() else _FEWER_PICTURES
+    """Returns captions, each with images and their names: typical ones and some at the boundary."""
+    count = _IMAGES if group.stray.any() else _FEWER_IMAGES
     places = np.flatnonzero(inside)
-    nearest = places[np.argsort(group.found.distance[places], kind="stable")][:count]
-    border = places[np.argsort(group.found.margin[places], kind="stable")]
-    border = border[~np.isin(border, nearest)][:count]
-    chosen = {"nearest the centre": nearest, "at the border": border}
+    nearest = places[np.argsort(group.clusters.distance[places], kind="stable")][:count]
+    boundary = places[np.argsort(group.clusters.margin[places], kind="stable")]
+    boundary = boundary[~np.isin(boundary, nearest)][:count]
+    chosen = {"nearest the centroid": nearest, "nearest the boundary": boundary}
     return [
-        (what, [_picture(rows, int(at)) for at in group.rows[which]])
+        (what, [_image(rows, int(at)) for at in group.rows[which]])
         for what, which in chosen.items()
         if len(which)
     ]
 
 
-def _picture(rows: Rows, at: int) -> tuple[str, str]:
+def _image(rows: RowTable, at: int) -> tuple[str, str]:
     image = Image.fromarray(rows.pixels(at))
     if image.width > _EDGE:
         image = image.resize((_EDGE, _EDGE), Image.Resampling.BOX)
@@ -281,26 +266,8 @@ def _picture(rows: Rows, at: int) -> tuple[str, str]:
 
 
 def likeness_chart(likeness: np.ndarray, is_photo: np.ndarray) -> str:
-    """Returns an SVG of how many images have which photo-likeness, 0 to 1, by side."""
-    edges = np.linspace(0, 1, _BARS + 1)
-    sides = [np.histogram(likeness[is_photo == side], edges)[0] for side in (False, True)]
-    scale = _BAR_HEIGHT / max(1, int((sides[0] + sides[1]).max()))
-    width = _BARS * _BAR_WIDTH
-    parts = [
-        f'<svg viewBox="0 0 {width} {_BAR_HEIGHT + 16}" role="img"'
-        ' aria-label="Images by photo-likeness, from 0 to 1">'
+    """Returns an SVG of the distribution of photo-likeness of both sides."""
+    sides = [
+        np.histogram(likeness[is_photo == s], _BARS, (0, 1))[0].tolist() for s in (False, True)
     ]
-    for bar, (low, high) in enumerate(zip(*sides, strict=True)):
-        for number, count, below in ((0, low, 0), (1, high, low)):
-            if count:
-                top = _BAR_HEIGHT - (count + below) * scale
-                parts.append(
-                    f'<rect class="dot line{number}" x="{bar * _BAR_WIDTH}" y="{top:.1f}"'
-                    f' width="{_BAR_WIDTH - 1}" height="{count * scale:.1f}"/>'
-                )
-    parts.append(f'<text class="tick" x="0" y="{_BAR_HEIGHT + 13}">0</text>')
-    parts.append(
-        f'<text class="tick" x="{width}" y="{_BAR_HEIGHT + 13}" text-anchor="end">'
-        "photo-likeness 1</text>"
-    )
-    return "".join([*parts, "</svg>"])
+    return svg.stacked_histogram("Images by photo-likeness, from 0 to 1", sides, "photo-likeness 1")

@@ -1,4 +1,4 @@
-"""What every room uses and what knows nothing of records: messages, whole files, workers, pages.
+"""Helpers that know nothing of records: command lines, atomic files, worker processes, pages.
 
-May import nothing of ours.
+May import no other room.
 """

@@ -1,20 +1,27 @@
-"""Files that are whole or not there, even after a power cut."""
+"""Atomic writes: a file or folder is complete or does not exist, even after a power cut."""
 
 import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any
+
+from records.common import errors
 
 TEMPORARY_PREFIX = ".tmp-"
+
+
+class OutputError(errors.DatapipeError, RuntimeError):
+    """The output path is already in use."""
 
 
 def json_bytes(value: Any, *, indent: int | None = None) -> bytes:
     """Returns a value as one JSON text in UTF-8, ending in a newline.
 
-    A surrogate escape (a byte of a file name that is not UTF-8) cannot stand in UTF-8; written as
+    A surrogate escape (a byte of a file name that is not UTF-8) cannot be UTF-8; written as
     `\\udc80` it is JSON of the same text.
     """
     text = json.dumps(value, ensure_ascii=False, indent=indent) + "\n"
@@ -27,18 +34,13 @@ def write_whole(path: str, data: bytes) -> str:
 
 
 def write_stream(path: str, pieces: Iterable[bytes], *, sync_folder: bool = True) -> str:
-    """Writes pieces under a temporary name, syncs them, renames that to `path`, syncs the folder.
+    """Writes pieces to a temporary file, syncs it, renames it to `path` and syncs the folder.
 
     Args:
-        path: of the file.
-        pieces: its bytes.
         sync_folder: False where the caller will do it once for many files.
 
     Returns:
         The SHA-256 of all pieces together in hexadecimal.
-
-    Raises:
-        OSError: if they cannot be written; it names `path` and how many bytes were there.
     """
     temporary = _temporary(path)
     digest, size = hashlib.sha256(), 0
@@ -55,18 +57,8 @@ def write_stream(path: str, pieces: Iterable[bytes], *, sync_folder: bool = True
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def whole(path: str) -> Iterator[BinaryIO]:
-    """Gives a file to write to, which gets the name `path` at the end, as with `write_stream`."""
-    temporary = _temporary(path)
-    with naming(path):
-        with open(temporary, "wb") as file:
-            yield file
-        commit(temporary, path)
-
-
 def write_unsynced(path: str, data: bytes) -> None:
-    """Writes a file that is whole or not there while the machine runs; a power cut may take it."""
+    """Writes a file atomically but without syncing it, so a power cut may lose it."""
     temporary = _temporary(path)
     with naming(path):
         with open(temporary, "wb") as file:
@@ -76,7 +68,7 @@ def write_unsynced(path: str, data: bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: str) -> Iterator[None]:
-    """Lets an OSError that names no file, as of a full disk, name this one."""
+    """Adds `path` to an OSError that names no file, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -95,7 +87,7 @@ def _write_all(file: io.FileIO, data: bytes) -> None:
 
 
 def commit(temporary: str, path: str, *, sync_folder: bool = True) -> None:
-    """Gives a finished file its name, so that even after a power cut it is whole or not there."""
+    """Syncs a finished file and renames it to `path`."""
     sync(temporary)
     os.replace(temporary, path)
     if sync_folder:
@@ -118,3 +110,51 @@ def sha256_of(path: str) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def output(path: str) -> Iterator[str]:
+    """Yields a temporary path to write a file or folder to, and renames it to `path` at the end.
+
+    The temporary path (`.tmp-...`) is removed if the work fails. If the process is killed it stays,
+    and the next call with the same `path` removes it.
+
+    Args:
+        path: a new file, or a new or empty folder; parent folders are created.
+    """
+    path = os.path.abspath(path)
+    if os.path.lexists(path) and not _is_empty_folder(path):
+        what = "exists and is not an empty folder" if os.path.isdir(path) else "exists already"
+        raise OutputError(f"{path} {what}; choose another name")
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    temporary = _temporary(path)
+    _remove(temporary)
+    try:
+        yield temporary
+        os.sync()  # one call; syncing a tree of images file by file would take a minute
+        if os.path.isdir(path) and not os.path.isdir(temporary):
+            os.rmdir(path)
+        os.rename(temporary, path)
+        sync(parent)
+    finally:
+        _remove(temporary)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Makes a hard link, or a copy where the file system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def _is_empty_folder(path: str) -> bool:
+    return os.path.isdir(path) and not os.path.islink(path) and not os.listdir(path)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.remove(path)

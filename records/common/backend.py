@@ -1,9 +1,9 @@
 """The one place where TensorFlow is set up and imported.
 
-Keras means `tf_keras` everywhere in this project; the environment variable must stand before
+Keras means `tf_keras` everywhere in this project; the environment variable must be set before
 TensorFlow is imported. Importing TensorFlow also writes lines to the screen that no setting
-silences (TF 2.21), so the standard error of this process is held back during the import and shown
-only if the import fails. Code that runs in build workers never imports this module.
+silences (TF 2.21), so standard error is held back during the import and shown only if the import
+fails. Code that runs in build workers never imports this module.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
-# Whether `tf.keras` means tf_keras: not where someone imported TensorFlow before us without saying
-# so. This project uses `keras` from here and does not care; TensorFlow Addons does.
+# Whether `tf.keras` is tf_keras: not if TensorFlow was imported before without this variable. This
+# project takes `keras` from here and does not care; TensorFlow Addons does.
 tf_keras_is_legacy = "tensorflow" not in sys.modules or os.environ.get("TF_USE_LEGACY_KERAS") == "1"
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 @contextlib.contextmanager
 def _stderr_held_back() -> Iterator[None]:
-    """Holds back what native code writes to file descriptor 2; replays it if an error passes."""
+    """Holds back what native code writes to file descriptor 2; replays it on an exception."""
     sys.stderr.flush()
     terminal = os.dup(2)
     with tempfile.TemporaryFile() as held:

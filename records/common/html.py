@@ -1,6 +1,8 @@
-"""Self-contained pages of one look: no script, nothing beside the file, light and dark, printable.
+"""Self-contained HTML pages in one style for light mode, dark mode and print.
 
-A page is a template that extends `page.html.j2`, which holds the style and the macros.
+A page is a template that extends `page.html.j2`, which holds the style. Pages have no script and no
+external files, because a reader may have no network and run no script, and a page sent by e-mail
+must still be complete in ten years.
 """
 
 import base64
@@ -16,11 +18,11 @@ _FOLDER = os.path.dirname(__file__)
 
 
 def render(template: str, **values: Any) -> bytes:
-    """Returns a page as UTF-8; what is not in UTF-8 (bytes of file names) is escaped.
+    """Returns a page as UTF-8; surrogates (bytes of file names that are not UTF-8) are escaped.
 
     Args:
-        template: path of the template. All that it prints is escaped, but for what is marked safe.
-        **values: by the names of the template, which must have each that it uses.
+        template: path of the template. Values are escaped unless it marks them as safe.
+        **values: the template's variables; a missing one is an error.
     """
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([os.path.dirname(os.path.abspath(template)), _FOLDER]),
@@ -33,16 +35,14 @@ def render(template: str, **values: Any) -> bytes:
     return page.encode("utf-8", "xmlcharrefreplace")
 
 
-def picture(image: np.ndarray | Image.Image, *, most: int = 0) -> str:
-    """Returns an image, uint8 [height, width, 3] or of Pillow, as a PNG in a data URI.
+def picture(image: np.ndarray | Image.Image, *, max_edge: int = 0) -> str:
+    """Returns an image, uint8 [height, width, 3] or a Pillow image, as a PNG in a data URI.
 
-    Args:
-        image: the pixels.
-        most: pixels of the longer edge, to which a larger image is made smaller; 0: as it is.
+    An image whose longer edge exceeds `max_edge` pixels is shrunk to it; 0 keeps every size.
     """
     out = io.BytesIO()
     pixels = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    if most and max(pixels.size) > most:
-        pixels.thumbnail((most, most), Image.Resampling.BOX)
+    if max_edge and max(pixels.size) > max_edge:
+        pixels.thumbnail((max_edge, max_edge), Image.Resampling.BOX)
     pixels.save(out, "PNG")
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode()

@@ -1,7 +1,6 @@
-"""How often each class shall be drawn: class counts and a target to draws per epoch.
+"""From the class counts of a split and a target to draws per epoch.
 
-A *target* turns the class counts n_c of a split into whole draws per epoch q_c. It is arithmetic on
-the counts alone, so what a target would do is known before anything is packed.
+A target is arithmetic on the counts alone, so its effect is known before anything is packed.
 """
 
 import dataclasses
@@ -9,27 +8,26 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from records.common import apportionment
+from records.common import apportionment, checks
 
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """The class distribution that training shall see.
+    """The class distribution to train on.
 
     Attributes:
-        name: `natural` (as the rows are), `undersample` (every class as the smallest),
-            `oversample` (every class as the largest), `band` (each count clipped to low..high),
-            `balanced` (equal shares of the epoch), `sqrt` (shares as the square roots of the
-            counts), `effective` (by the effective number of samples), `shares` (as given).
-        low: lower end of the band, in draws per epoch.
-        high: upper end of the band.
-        beta: of `effective`, in [0, 1): 0 leaves the shares natural, near 1 makes them equal.
-        shares: weight of each class name for `shares`; they need not sum to 1, others get 0.
-        epoch_draws: draws in an epoch for `balanced`, `sqrt`, `effective` and `shares`; 0 means as
-            many as there are rows.
+        name: `natural` (each row once), `undersample` (every class as often as the smallest),
+            `oversample` (every class as often as the largest), `band` (counts clipped to
+            low..high), `balanced` (equal shares of the epoch), `sqrt` (shares proportional to the
+            square roots of the counts), `effective` (by the effective number of samples), `shares`
+            (explicit shares).
+        low, high: ends of the band, in draws per epoch.
+        beta: for `effective`, in [0, 1): 0 keeps natural shares, near 1 makes them equal.
+        shares: for `shares`, weights by class name, 0 for classes not named; any sum.
+        epoch_draws: draws in an epoch for `balanced`, `sqrt`, `effective` and `shares`; 0 for the
+            number of rows.
 
-    Classes without rows are left out: no target draws them, the smallest class is the smallest that
-    has rows, and equal shares are those of the others. Shares that name one are refused.
+    Classes without rows are ignored: they are never drawn and never the smallest class.
     """
 
     name: str = "natural"
@@ -45,14 +43,11 @@ class Target:
     )
 
     def __post_init__(self) -> None:
-        if self.name not in self.NAMES:
-            raise ValueError(f"target must be one of {', '.join(self.NAMES)}, got {self.name!r}")
+        checks.one_of("target", self.name, self.NAMES)
         if not 1 <= self.low <= self.high:
             raise ValueError(f"band must be 1 <= low <= high, got {self.low}..{self.high}")
-        if not 0 <= self.beta < 1:
-            raise ValueError(f"beta must lie in [0, 1), got {self.beta}")
-        if self.epoch_draws < 0:
-            raise ValueError(f"epoch_draws must be 0 or more, got {self.epoch_draws}")
+        checks.between("beta", self.beta, 0, 1, "[)")
+        checks.at_least("epoch_draws", self.epoch_draws, 0)
         if self.name == "shares" and not self.shares:
             raise ValueError("target 'shares' needs a share for at least one class")
         total = sum(self.shares.values())
@@ -65,23 +60,11 @@ def draws_per_epoch(
 ) -> np.ndarray:
     """Returns how often each class is drawn in an epoch; int64 [classes].
 
-    A class without rows is drawn 0 times, whatever the target, and the others are treated as if it
-    were not there: products of attributes have such classes.
-
-    Args:
-        counts: rows of each class.
-        target: the wanted distribution.
-        class_names: for messages and for explicit shares.
-
-    Raises:
-        ValueError: if no class has rows, or explicit shares name an unknown class or one without
-            rows.
+    A class without rows is drawn 0 times; combinations of attributes have such classes.
     """
     n = np.asarray(counts, np.int64)
     if not n.any():
-        raise ValueError(
-            f"target {target.name!r} needs rows to draw, got class counts {n.tolist()}"
-        )
+        raise ValueError(f"target {target.name!r} needs rows to draw, got counts {n.tolist()}")
     fixed = {
         "natural": lambda: n,
         "undersample": lambda: np.full_like(n, n[n > 0].min()),
@@ -105,11 +88,7 @@ def draws_per_epoch(
 def named_shares(
     shares: Mapping[str, float], counts: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Returns the weight of each class, 0 of one that is not named; float64 [classes].
-
-    Raises:
-        ValueError: if a name is unknown, or its class has a weight and no rows.
-    """
+    """Returns the weight of each class, 0 for one that is not named; float64 [classes]."""
     unknown = sorted(set(shares) - set(class_names))
     if unknown:
         raise ValueError(f"shares name {unknown[0]!r}; the classes are {', '.join(class_names)}")
@@ -117,7 +96,6 @@ def named_shares(
     for label in np.flatnonzero((weights > 0) & (counts == 0)).tolist():
         name = class_names[label]
         raise ValueError(
-            f"shares must be of classes with rows, got {name!r}: {shares[name]}, which has none in"
-            " this split"
+            f"shares must be 0 for classes without rows in this split, got {name!r}: {shares[name]}"
         )
     return weights

@@ -1,9 +1,9 @@
-"""Items through worker processes: results in order, progress on the way, no waiting for the dead.
+"""A pool of worker processes with a progress bar that survives the death of a worker.
 
-Each worker has a pipe of its own and nothing is shared, so a worker that is killed at any moment
-holds no lock that others wait for: its end of the pipe closes, and another takes its item over.
-`concurrent.futures` was tried first: in Python 3.10 and 3.11 it can wait for ever for a worker that
-was being started, or given its work, when another died.
+Each worker has a pipe of its own and shares nothing, so a worker that is killed holds no lock that
+others wait for: its end of the pipe closes, and another worker takes its item. `concurrent.futures`
+was tried first: if a worker died while another was started (Python 3.11) or given its work (3.10),
+it could wait forever; and a progress counter with a lock stopped all workers when its holder died.
 """
 
 import contextlib
@@ -19,38 +19,38 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from records.common import errors
+from records.common import checks, errors
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal that comes when the parent is gone
-_MOST_FILES = 1 << 16  # descriptors that may be open when a worker is forked
-_MOST_DEATHS = 20  # in one run: more are no accident
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h: the signal sent when the parent is gone
+_MAX_FILES = 1 << 16  # descriptors that may be open when a worker is forked
+_MAX_DEATHS = 20  # in one run; more are not an accident
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Advance = Callable[[int, int], None]  # items done, of which rejected
+Advance = Callable[[int, int], None]  # items done, of which skipped
 
 
 class WorkerDiedError(errors.DatapipeError, RuntimeError):
-    """Worker processes ended in the middle of their work, again and again."""
+    """Too many worker processes died."""
 
 
-class Crew:
-    """Worker processes, from `with` to its end."""
+class WorkerPool:
+    """A pool of worker processes, which live as long as its `with` block.
 
-    def __init__(self, size: int):
-        """Makes a crew of `size` processes, at least 1.
+    Args:
+        size: processes, at least 1.
+        show_progress: draw progress bars if standard error is a terminal.
+    """
 
-        Raises:
-            ValueError: if there are fewer.
-        """
-        if size < 1:
-            raise ValueError(f"num_workers must be at least 1, got {size}")
+    def __init__(self, size: int, *, show_progress: bool = True):
+        checks.at_least("num_workers", size, 1)
         self._size = size
+        self._show_progress = show_progress
         self._processes: dict[Any, Any] = {}  # by pipe
 
-    def __enter__(self) -> "Crew":
-        # A fork is there at once, a fresh Python takes 0.2 s; but with threads about, as TensorFlow
-        # has, a fork may stand still for ever.
+    def __enter__(self) -> "WorkerPool":
+        # A fork takes no time, a fresh Python 0.2 s: a tenth of a build of 12,000 images. But with
+        # other threads running, as TensorFlow has, a forked process may hang forever.
         alone = threading.active_count() == 1 and "tensorflow" not in sys.modules
         for _ in range(self._size):
             self._start("fork" if alone else "spawn")
@@ -68,58 +68,51 @@ class Crew:
         total: int,
         title: str,
         unit: str,
-        show_progress: bool,
         retry: Callable[[Item], Item] = lambda item: item,
     ) -> Iterator[tuple[int, Result]]:
-        """Yields (number of the item, `function(item, advance)`) for every item, as they end.
+        """Yields (number of the item, `function(item, advance)`) in the order of completion.
 
         Args:
-            function: importable by name; calls `advance(done, rejected)` to move the bar.
+            function: importable by name; calls `advance(done, skipped)` to move the bar.
             items: taken one at a time, when a worker is free.
-            total: length of the bar.
-            title: of the bar.
-            unit: of the bar.
-            show_progress: draw it, if standard error is a terminal.
-            retry: gives what to try again after a worker has died over an item.
+            retry: turns an item over which a worker died into the one to try again.
 
         Raises:
             WorkerDiedError: if 20 workers die.
         """
         waiting = enumerate(items)
-        held: dict[Any, tuple[int, Item]] = {}  # what each worker has in hand, by pipe
-        deaths = 0
-        bar = _bar(total, title, unit, show_progress)
+        in_hand: dict[Any, tuple[int, Item]] = {}  # what each worker is working on, by pipe
+        num_deaths = num_skipped = 0
 
         def hand_out(pipe: Any, numbered: tuple[int, Item] | None) -> None:
             if numbered is not None:
-                held[pipe] = numbered
+                in_hand[pipe] = numbered
                 with contextlib.suppress(ConnectionError):  # a death is noticed by reading
                     pipe.send((function, *numbered))
 
-        with bar:
-            rejected = 0
+        with _bar(total, title, unit, self._show_progress) as bar:
             for pipe in self._processes:
                 hand_out(pipe, next(waiting, None))
-            while held:
-                ready: list[Any] = connection.wait(list(held))
+            while in_hand:
+                ready: list[Any] = connection.wait(list(in_hand))
                 for pipe in ready:
-                    index, item = held[pipe]
-                    kind, *said = _received(pipe)
+                    number, item = in_hand[pipe]
+                    kind, *content = _received(pipe)
                     if kind == "death":
-                        del held[pipe]
-                        deaths += 1
-                        hand_out(self._replace(pipe, deaths), (index, retry(item)))
+                        del in_hand[pipe]
+                        num_deaths += 1
+                        hand_out(self._replace(pipe, num_deaths), (number, retry(item)))
                     elif kind == "advance":
-                        bar.update(said[0])
-                        rejected += said[1]
-                        if said[1]:
-                            bar.set_postfix(rejected=rejected, refresh=False)
+                        bar.update(content[0])
+                        if content[1]:
+                            num_skipped += content[1]
+                            bar.set_postfix(skipped=num_skipped, refresh=False)
                     elif kind == "error":
-                        raise said[0]
+                        raise content[0]
                     else:
-                        del held[pipe]
+                        del in_hand[pipe]
                         hand_out(pipe, next(waiting, None))
-                        yield index, said[0]
+                        yield number, content[0]
 
     def _start(self, method: str = "spawn") -> Any:
         context: Any = multiprocessing.get_context(method)
@@ -128,7 +121,7 @@ class Crew:
         if not forked:
             resource_tracker.ensure_running()  # starting it would let interrupts in
         process = context.Process(target=_serve, args=(theirs, os.getpid(), forked), daemon=True)
-        with _interrupts_held_back():  # the parent decides what Ctrl-C means
+        with _interrupts_blocked():  # the parent decides what Ctrl-C means
             process.start()
         theirs.close()  # so that its death closes the pipe
         self._processes[ours] = process
@@ -141,23 +134,27 @@ class Crew:
         pipe.close()
         return process
 
-    def _replace(self, pipe: Any, deaths: int) -> Any:
-        """Starts a worker in the place of a dead one, unless too many have died."""
+    def _replace(self, pipe: Any, num_deaths: int) -> Any:
         process = self._processes[pipe]
         process.join(10)
         code = process.exitcode
         self._end(pipe)
-        if deaths < _MOST_DEATHS:
+        if num_deaths < _MAX_DEATHS:
             return self._start()
         how = f"by {signal.Signals(-code).name}" if code and code < 0 else f"with exit code {code}"
         raise WorkerDiedError(
-            f"worker process {process.pid} ended {how}, the {deaths}th to end (out of memory?);"
-            " run the same command again to go on"
+            f"worker process {process.pid} ended {how}, the {num_deaths}th to end (out of memory?);"
+            " run the same command again to resume"
         )
 
 
+def in_order(results: Iterable[tuple[int, Result]]) -> list[Result]:
+    """Returns what `WorkerPool.run` yields, in the order of its items."""
+    return [result for _, result in sorted(results, key=lambda pair: pair[0])]
+
+
 def _received(pipe: Any) -> tuple[Any, ...]:
-    """Returns what a worker says, `("death",)` if it can say nothing any more."""
+    """Returns a worker's message, `("death",)` if it has died."""
     try:
         return pipe.recv()
     except (EOFError, OSError):
@@ -165,14 +162,14 @@ def _received(pipe: Any) -> tuple[Any, ...]:
 
 
 def _bar(total: int, title: str, unit: str, show_progress: bool) -> tqdm:
-    tqdm.monitor_interval = 0  # no thread of its own, see Crew.__enter__
-    off = None if show_progress else True  # None: off where standard error is no terminal
+    tqdm.monitor_interval = 0  # no thread of its own, see WorkerPool.__enter__
+    off = None if show_progress else True  # None: off where standard error is not a terminal
     return tqdm(total=total, desc=title, unit=f" {unit}", disable=off, mininterval=0.1)
 
 
 @contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Blocks Ctrl-C: a process that is started meanwhile never gets it, this one gets it after."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Blocks Ctrl-C: a process started meanwhile never gets it, this one gets it afterwards."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -181,28 +178,24 @@ def _interrupts_held_back() -> Iterator[None]:
 
 
 def end_with_parent(parent: int) -> None:
-    """Lets this process be killed when its parent is gone, if that has not happened yet.
-
-    Args:
-        parent: its process number.
-    """
+    """Has the kernel kill this process when its parent, a process id, ends or has ended."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before the line above
+    if os.getppid() != parent:  # it ended before the line above
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _serve(pipe: Any, parent: int, forked: bool) -> None:
-    """The life of a worker: takes an item, works, answers, until it is ended."""
-    if forked:  # what the parent has open is not ours: locks, the pipes of others
+    """The loop of a worker process, until it is killed."""
+    if forked:  # close what the parent has open: the lock of the build, the pipes of others
         os.closerange(3, pipe.fileno())
-        os.closerange(pipe.fileno() + 1, _MOST_FILES)
-    # Without its parent a worker would wait for ever, or write into the folder of the next build.
+        os.closerange(pipe.fileno() + 1, _MAX_FILES)
+    # Without its parent a worker would wait forever, or write into the folder of the next build.
     end_with_parent(parent)
-    # Native decoders write about damaged files to the screen; the reject says it by name instead.
+    # Native decoders print warnings about damaged files; the build reports each with its reason.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
-    def advance(done: int, rejected: int) -> None:
-        pipe.send(("advance", done, rejected))
+    def advance(done: int, skipped: int) -> None:
+        pipe.send(("advance", done, skipped))
 
     while True:
         function, _, item = pipe.recv()

@@ -1,34 +1,27 @@
-"""A record set as NVIDIA DALI reads it: each shard beside an index file.
+"""A record set as NVIDIA DALI reads it: each shard with an index file.
 
-An index file has a line `offset size` for each record, as `tfrecord2idx` writes them: where its
-frame begins and how many bytes the whole frame has.
+An index file has a line `offset size` for each record, the start and bytes of its frame, as those
+of `tfrecord2idx`.
 """
 
 import os
 
 import numpy as np
 
-from records.common import outputs
+from records.common import atomic
 from records.format import record_set, tfrecord
 
 
 def write(opened: record_set.RecordSet, folder: str) -> None:
-    """Writes links to (or copies of) all shards into a new folder, and `<shard>.idx` beside each.
-
-    Raises:
-        ManifestError: if an index of the set cannot be read.
-    """
+    """Writes hard links to (or copies of) all shards, each with its index, into a new folder."""
     os.mkdir(folder)
     for name, split in opened.manifest.splits.items():
         index = opened.index(name)
         for number, shard in enumerate(split.shards):
-            outputs.link_or_copy(opened.path(shard), os.path.join(folder, shard.file))
-            rows = np.flatnonzero(index.shard == number)
-            frames = index.length[rows] + tfrecord.FRAME_BYTES
-            lines = zip(index.offset[rows].tolist(), frames.tolist(), strict=True)
-            path = os.path.join(folder, index_name(shard.file))
-            with open(path, "w", encoding="ascii") as file:
-                file.writelines(f"{offset} {size}\n" for offset, size in lines)
+            atomic.link_or_copy(opened.path(shard), os.path.join(folder, shard.file))
+            rows = index.shard == number
+            lines = np.stack([index.offset, index.length + tfrecord.FRAME_BYTES], axis=1)[rows]
+            np.savetxt(os.path.join(folder, index_name(shard.file)), lines, "%d")
 
 
 def index_name(shard_file: str) -> str:

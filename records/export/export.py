@@ -1,13 +1,13 @@
-"""A record set in the forms that other tools read."""
+"""A record set in the formats of other tools."""
 
 import os
 from collections.abc import Callable
 
-from records.common import atomic, outputs
+from records.common import atomic
 from records.export import dali, png_folders, tar, tfds
 from records.format import manifest, record_set
 
-# Each takes the set and a path that does not exist yet; `tar` makes a file of it.
+# Each takes the set and a new path: `tar` creates a file there, the others a folder.
 FORMATS: dict[str, Callable[[record_set.RecordSet, str], None]] = {
     "tar": tar.write,
     "folders": png_folders.write,
@@ -17,37 +17,29 @@ FORMATS: dict[str, Callable[[record_set.RecordSet, str], None]] = {
 
 
 def export(opened: record_set.RecordSet, output: str, file_format: str) -> None:
-    """Writes a record set in one of `FORMATS`, whole or not at all.
+    """Writes a record set in one of `FORMATS` to a new file, or a new or empty folder.
 
-    Args:
-        opened: the set.
-        output: a new file, or a new or empty folder.
-        file_format: a name of `FORMATS`.
+    The output is complete or does not exist.
 
     Raises:
-        ManifestError: if a file of the set is damaged.
-        OutputError: if there is something at `output`, or it lies inside the set.
-        DamagedRecordError: if a record that must be read is damaged.
-        ArchiveError: if a file of the set is not as its manifest says.
+        ManifestError, DamagedRecordError: if the set is damaged.
+        OutputError: if `output` is in use or inside the set.
+        UnfitNamesError: if TensorFlow Datasets cannot hold the class names.
     """
     folder = os.path.realpath(opened.folder)
     if os.path.commonpath([folder, os.path.realpath(output)]) == folder:
-        raise outputs.OutputError(f"{output} lies inside the record set")
+        raise atomic.OutputError(f"the output must not be inside the record set, got {output}")
     _check_files(opened)
-    with outputs.whole(output) as temporary:
+    with atomic.output(output) as temporary:
         FORMATS[file_format](opened, temporary)
 
 
 def _check_files(opened: record_set.RecordSet) -> None:
-    """Refuses to carry on what is damaged.
-
-    Raises:
-        ManifestError: naming the file.
-    """
+    """Raises a ManifestError that names the first damaged file."""
     for split in opened.manifest.splits.values():
         for shard in (*split.shards, split.index):
             if atomic.sha256_of(opened.path(shard)) != shard.sha256:
                 raise manifest.ManifestError(
                     f"{opened.path(shard)} is damaged; python -m records.inspect_main verify"
-                    f" --records={opened.folder} tells more"
+                    f" --records={opened.folder} lists all faults"
                 )

@@ -1,9 +1,8 @@
 """A record set as a tree of PNG files, `split/class/key.png`, and a CSV that lists them.
 
-Names are escaped so that any key is one plain file name and no two keys share one: `/`, `%`, a
-leading dot, letters that cannot be printed and bytes that are not UTF-8 stand as `%` and two
-hexadecimal digits a byte. What is then longer than a file name may be is cut and ends in `~` and
-a digest.
+Names are escaped so that every key is one plain file name and no two keys share one: `/`, `%`, a
+leading dot, unprintable characters and bytes that are not UTF-8 become `%` and two hexadecimal
+digits for each byte. A name longer than 255 bytes is cut and ends in `~` and a digest.
 """
 
 import csv
@@ -17,18 +16,15 @@ from records.image import decode
 INDEX_NAME = "index.csv"
 COLUMNS = ("path", "key", "split", "class", "domain", "group", "sha256")
 _SUFFIX = ".png"
-_MOST_BYTES = 255  # of a file name, on every file system in use
-_DIGEST_LETTERS = 32
+_MAX_BYTES = 255  # of a file name, on every file system in use
+_DIGEST_DIGITS = 32
 
 
 def write(opened: record_set.RecordSet, folder: str) -> None:
     """Writes every image as a PNG of the same pixels, and `index.csv`, into a new folder.
 
-    The CSV is UTF-8 with a header of `COLUMNS`; a byte of a key that is not UTF-8 stands in it as
-    in JSON, `\\udc80`. `group` is a number: only equality means something.
-
-    Raises:
-        DamagedRecordError: if a record is damaged.
+    The CSV is UTF-8 with the header `COLUMNS`; a byte of a key that is not UTF-8 is written as in
+    JSON, `\\udc80`. Rows of equal `group` belong together; the numbers have no other meaning.
     """
     os.mkdir(folder)
     path = os.path.join(folder, INDEX_NAME)
@@ -58,19 +54,19 @@ def _write_split(opened: record_set.RecordSet, split: str, folder: str, table: A
 
 
 def escaped(name: bytes, suffix: str = "") -> str:
-    """Returns a file name that can be told back from: different names give different ones."""
-    text = "".join(map(_escaped_letter, name.decode("utf-8", "surrogateescape")))
+    """Returns a valid file name, different for different names."""
+    text = "".join(map(_escaped_character, name.decode("utf-8", "surrogateescape")))
     if text.startswith("."):
         text = "%2E" + text[1:]
     text = text or "%"
-    if len((text + suffix).encode()) <= _MOST_BYTES:
+    if len((text + suffix).encode()) <= _MAX_BYTES:
         return text + suffix
-    tail = "~" + hashlib.sha256(name).hexdigest()[:_DIGEST_LETTERS] + suffix
-    start = text.encode()[: _MOST_BYTES - len(tail)].decode("utf-8", "ignore")
+    tail = "~" + hashlib.sha256(name).hexdigest()[:_DIGEST_DIGITS] + suffix
+    start = text.encode()[: _MAX_BYTES - len(tail)].decode("utf-8", "ignore")
     return start + tail
 
 
-def _escaped_letter(letter: str) -> str:
-    if letter.isprintable() and letter not in "/%~\\":
-        return letter
-    return "".join(f"%{byte:02X}" for byte in letter.encode("utf-8", "surrogateescape"))
+def _escaped_character(character: str) -> str:
+    if character.isprintable() and character not in "/%~\\":
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))

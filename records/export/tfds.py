@@ -1,14 +1,14 @@
-"""A record set as TensorFlow Datasets reads it, without any code of ours.
+"""A record set in the format of TensorFlow Datasets.
 
 `tfds.builder_from_directory(folder).as_dataset(split="train")` gives `image` (uint8 [size, size,
-3]), `label` (a class label with its names), `key`, `domain` and `group` (text). The shards keep
-their names; three small files beside them say what they hold.
+3]), `label` (a class label with its names), `key`, `domain` and `group` (text). Three small files
+beside the shards describe them.
 """
 
 import os
 from typing import Any
 
-from records.common import atomic, cli, errors, outputs
+from records.common import atomic, cli, errors
 from records.format import manifest as manifest_lib
 from records.format import record_set
 
@@ -17,26 +17,23 @@ _VERSION = "1.0.0"
 
 
 class UnfitNamesError(errors.DatapipeError, ValueError):
-    """Class names that the form cannot hold."""
+    """Class names that the format cannot hold."""
 
 
 def write(opened: record_set.RecordSet, folder: str) -> None:
-    """Writes links to (or copies of) all shards and what TensorFlow Datasets needs to know.
+    """Writes hard links to (or copies of) all shards and the metadata of TensorFlow Datasets.
 
-    Letters of class names that cannot be printed stand as escapes, because the file of the names
-    has one on each line.
-
-    Raises:
-        UnfitNamesError: if two class names become one by that.
+    Unprintable characters of class names are escaped, because the file of names is read by line;
+    names that become equal by that are an error.
     """
     info = opened.manifest
     names = [cli.printable(name).strip() for name in info.class_names]
     if len(set(names)) < len(names) or not all(names):
-        raise UnfitNamesError("two class names differ only by letters that cannot be printed")
+        raise UnfitNamesError("two class names differ only in unprintable characters")
     os.mkdir(folder)
     for split in info.splits.values():
         for shard in split.shards:
-            outputs.link_or_copy(opened.path(shard), os.path.join(folder, shard.file))
+            atomic.link_or_copy(opened.path(shard), os.path.join(folder, shard.file))
     contents = {
         "dataset_info.json": atomic.json_bytes(_dataset_info(info), indent=1),
         "features.json": atomic.json_bytes(_features(info), indent=1),

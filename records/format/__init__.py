@@ -1,4 +1,4 @@
-"""What lies on disk: examples, shards, index and manifest, and a set that is opened.
+"""The files of a record set: examples, shards, index and manifest; and how a set is opened.
 
 May import `common` and `image`.
 """

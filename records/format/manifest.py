@@ -1,6 +1,6 @@
-"""What a record set is: a frozen value, written last as `manifest.json`.
+"""The manifest of a record set, a frozen value in `manifest.json`.
 
-A folder without a manifest is not a record set, so readers never see a half one.
+It is written last, and a folder without one is not a record set: no reader sees an unfinished set.
 """
 
 import dataclasses
@@ -16,11 +16,11 @@ from records.format import sharding
 FILE_NAME = "manifest.json"
 REJECTS_NAME = "rejects.jsonl"
 FORMAT_VERSION = 2
-_SINCE = {"attributes": 2, "notes": 2}  # the version that brought a field; older sets have none
+_SINCE = {"attributes": 2, "notes": 2}  # the format version that added a field
 
 
 class ManifestError(errors.DatapipeError, ValueError):
-    """The folder holds no record set that this version can read."""
+    """A record set that is missing, damaged or of a newer format."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,23 +53,22 @@ class Manifest:
 
     Attributes:
         class_names: in label order.
-        domains: names, in the order of the index's domain numbers.
+        domains: in the order of the index's domain numbers.
         image_size: height and width of every image, in pixels.
-        encoding: how the pixels stand in a record; `raw` is uint8 [size, size, 3].
+        encoding: of the images in records; `raw` is uint8 [size, size, 3].
         splits: by name, in build order.
         accounting: for each class (and "" where the class is unknown) the number of files found,
-            written, quarantined and excluded; found is the sum of the others.
-        rejects: the file that names each file that was quarantined or excluded.
-        reasons: how many files were quarantined or excluded for each reason.
-        settings: what the build was told and the versions of what makes the pixels; equal settings
+            written, skipped (stored as `quarantined`) and excluded; found is the sum of the others.
+        rejects: the file that lists the skipped and excluded files.
+        reasons: number of skipped and excluded files by reason.
+        settings: the options of the build and the versions of the image decoders; equal settings
             and sources give equal bytes.
-        sources_sha256: digest over the sorted keys, labels, groups, domains, given splits, contents
+        sources_sha256: digest of the sorted keys, labels, groups, domains, given splits, contents
             and exclusions.
-        attributes: where a class is a combination (mask, gender, age), the names of the attributes
-            and their values; the class names are those of all combinations (`labels.class_names`),
-            the last attribute changing fastest. Empty where classes are plain.
-        notes: what was done to images that are in the set and worth knowing, such as
-            `first_frame_of_animation`, with the number of images.
+        attributes: where a class is a combination (mask, gender, age), the values of each
+            attribute; classes are all combinations, the last attribute changing fastest
+            (`rules.class_names`). Empty where classes are plain.
+        notes: number of images by what was done to them, such as `first_frame_of_animation`.
         format_version: of this file and of the records.
     """
 
@@ -94,15 +93,11 @@ class Manifest:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all the manifest says: two sets with one digest are the same to the byte."""
+        """SHA-256 of the manifest: sets with equal digests are byte-identical."""
         return hashlib.sha256(atomic.json_bytes(_fields(self))).hexdigest()
 
     def split(self, name: str) -> Split:
-        """Returns a split by name.
-
-        Raises:
-            ManifestError: if there is none of that name, with the names there are.
-        """
+        """Returns a split by name, or raises a ManifestError that lists the names."""
         if name not in self.splits:
             raise ManifestError(f"no split {name!r}; the record set has {', '.join(self.splits)}")
         return self.splits[name]
@@ -123,11 +118,7 @@ def _fields(manifest: Manifest) -> dict[str, Any]:
 
 
 def from_json(text: str) -> Manifest:
-    """Returns the manifest that `to_json` wrote.
-
-    Raises:
-        ManifestError: if the text is damaged or of a newer format.
-    """
+    """Returns the manifest that `to_json` wrote, or raises a ManifestError."""
     try:
         fields = json.loads(text)
         version = fields["format_version"]
@@ -160,20 +151,16 @@ def is_file_name(name: str) -> bool:
 
 
 def _check_names(manifest: Manifest) -> None:
-    """Refuses names by which a manifest could point out of its folder, or at a file twice."""
-    parts = [part for split in manifest.splits.values() for part in (*split.shards, split.index)]
-    names = [part.file for part in (*parts, manifest.rejects)]
+    """Refuses file names that lead outside the folder or occur twice."""
+    files = [file for split in manifest.splits.values() for file in (*split.shards, split.index)]
+    names = [file.file for file in (*files, manifest.rejects)]
     for name in names:
         if not is_file_name(name) or names.count(name) > 1:
-            raise ManifestError(f"{name!r} is no name of a file of a record set, or stands twice")
+            raise ManifestError(f"{name!r} is not a file name of a record set, or occurs twice")
 
 
 def load(folder: str) -> Manifest:
-    """Returns the manifest of a record set.
-
-    Raises:
-        ManifestError: if the folder has none or it cannot be read.
-    """
+    """Returns the manifest of a record set, or raises a ManifestError."""
     path = os.path.join(folder, FILE_NAME)
     try:
         with open(path, encoding="utf-8") as file:

@@ -1,21 +1,23 @@
-"""File bytes to pixels: one policy for every image, in the build and wherever pixels are made.
+"""From the bytes of an image file to pixels, by one policy for builds and for prediction.
 
-Decoded with Pillow from a list of formats, by content and not by name; the stored rotation (EXIF)
-is applied; alpha is composited on white; 16-bit grey is scaled, not clipped; then one antialiased
-resize. JPEG is decoded at the smallest of libjpeg's scales that is not below the wanted size.
+Pillow decodes a fixed list of formats, recognized by content and not by name; the stored rotation
+(EXIF) is applied; alpha is composited on white; 16-bit grey is scaled, not clipped; one antialiased
+resize ends it. JPEG is decoded at libjpeg's smallest scale that is not below the target size.
 """
 
+import contextlib
 import dataclasses
 import io
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
 import PIL
 from PIL import Image, ImageFile
 
+from records.common import checks
 from records.image import jpeg, sniff
 from records.image.sniff import FORMATS, MAX_FILE_BYTES, MAX_METADATA_BYTES, ImageError
 
@@ -26,7 +28,7 @@ ENCODINGS = ("raw", "png", "jpeg")
 FILTER = Image.Resampling.BICUBIC
 BACKGROUND = (255, 255, 255)
 
-# What the pixels depend on beside the file and the policy.
+# What the pixels depend on besides the file and the policy.
 VERSIONS = {"pillow": PIL.__version__, "simplejpeg": jpeg.VERSION}
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -50,11 +52,10 @@ class ImagePolicy:
 
     Attributes:
         size: height and width of the result, in pixels.
-        resize: `stretch` ignores the aspect ratio, `crop` keeps the largest centred part that has
-            the wanted one, `pad` keeps everything and fills the rest with white.
-        box_margin: share of the width and height of a box that is kept on each side of it.
-        memory_limit: what reading one image may take beside the process, in MiB, the bytes of the
-            file included.
+        resize: `stretch` ignores the aspect ratio, `crop` keeps the largest centred square, `pad`
+            keeps everything and fills the rest with white.
+        box_margin: margin kept on each side of a box, as a share of its width and height.
+        memory_limit: MiB that decoding one image may take, the bytes of the file included.
     """
 
     size: int = 64
@@ -63,14 +64,10 @@ class ImagePolicy:
     memory_limit: int = 200
 
     def __post_init__(self) -> None:
-        if not 1 <= self.size <= 4096:
-            raise ValueError(f"image_size must lie in 1..4096 pixels, got {self.size}")
-        if self.resize not in RESIZE_MODES:
-            raise ValueError(f"resize must be one of {RESIZE_MODES}, got {self.resize!r}")
-        if not 0 <= self.box_margin <= 10:
-            raise ValueError(f"box_margin must lie in 0..10, got {self.box_margin}")
-        if self.memory_limit < 1:
-            raise ValueError(f"memory_limit must be at least 1 MiB, got {self.memory_limit}")
+        checks.between("image_size", self.size, 1, 4096)
+        checks.one_of("resize", self.resize, RESIZE_MODES)
+        checks.between("box_margin", self.box_margin, 0, 10)
+        checks.at_least("memory_limit", self.memory_limit, 1, "MiB")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,8 +76,8 @@ class Decoded:
 
     Attributes:
         pixels: uint8 [size, size, 3], RGB.
-        notes: `first_frame_of_animation`, `first_page`: the file holds more; `box_clamped`: a part
-            of the box lay outside the image.
+        notes: `first_frame_of_animation`, `first_page`: the file holds more; `box_clamped`: the box
+            extended beyond the image.
     """
 
     pixels: np.ndarray
@@ -89,13 +86,12 @@ class Decoded:
 
 @dataclasses.dataclass(frozen=True)
 class Header:
-    """What an image file says of itself.
+    """What the header of an image file states.
 
     Attributes:
         format: one of `FORMATS`.
-        mode: of the stored pixels, in Pillow's words: `RGB`, `L` (grey), `P` (palette), `RGBA` ...
-        width: of the upright picture or, with a box, of the part that is kept, in pixels.
-        height: likewise.
+        mode: Pillow's mode of the stored pixels: `RGB`, `L` (grey), `P` (palette), `RGBA` ...
+        width, height: of the upright image or, with a box, of the part that is kept, in pixels.
     """
 
     format: str
@@ -108,8 +104,6 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
     """Returns the pixels of an encoded image.
 
     Args:
-        data: the bytes of the file.
-        policy: how.
         box: left, top, right, bottom of the part to keep, in pixels of the upright image.
 
     Raises:
@@ -117,16 +111,51 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
             outside `FORMATS`), `metadata_too_large`, `too_many_pixels` (both before any pixel is
             decoded), `truncated`, `unsupported_depth`, `bad_box`, `out_of_memory` or `damaged`.
     """
-    wanted = None if box is None else cast(Box, tuple(map(float, box)))
+    crop = _as_box(box)
     limit = policy.memory_limit << 20
-    plain = jpeg.decode(data, policy.size, limit) if wanted is None else None
+    plain = jpeg.decode(data, policy.size, limit) if crop is None else None
     if plain is not None:
         return Decoded(_resized(plain, policy))
+    with _image_errors():
+        image, num_bytes = sniff.open_file(data, policy.memory_limit)
+        return _decoded(image, data, num_bytes, policy, crop)
+
+
+def header(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> Header:
+    """Returns the header of a file that `read` can read; no pixel is decoded.
+
+    A rotation that a PNG states after its pixels is not seen.
+
+    Raises:
+        ImageError: as `read`, for faults that the header shows.
+    """
+    plain = jpeg.plain_header(data)
+    if plain is not None:
+        height, width, components = plain
+        full = Header("JPEG", "RGB" if components == 3 else "L", width, height)
+    else:
+        with _image_errors():
+            image, _ = sniff.open_file(data, policy.memory_limit)
+            size = _turned(image.size, _orientation(image))
+            full = Header(str(image.format), image.mode, *size)
+    crop = _as_box(box)
+    if crop is None:
+        return full
+    (left, top, right, bottom), _ = _region(crop, policy.box_margin, (full.width, full.height))
+    return dataclasses.replace(full, width=round(right - left), height=round(bottom - top))
+
+
+def _as_box(box: Sequence[float] | None) -> Box | None:
+    return None if box is None else cast(Box, tuple(map(float, box)))
+
+
+@contextlib.contextmanager
+def _image_errors() -> Iterator[None]:
+    """Silences warnings and turns any exception of a decoder into an ImageError."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the reasons below say it
+        warnings.simplefilter("ignore")  # the errors say the same
         try:
-            image, held = sniff.open_file(data, policy.memory_limit)
-            return _decoded(image, data, held, policy, wanted)
+            yield
         except ImageError:
             raise
         except MemoryError:
@@ -135,53 +164,21 @@ def read(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -
             raise sniff.explained(error) from None
 
 
-def header(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> Header:
-    """Returns what the first bytes of a file say that `read` can read; no pixel is decoded.
-
-    A rotation that a PNG states after its pixels is not seen.
-
-    Raises:
-        ImageError: as `read`, where the header alone tells.
-    """
-    plain = jpeg.plain_header(data)
-    if plain is not None:
-        height, width, components = plain
-        found = Header("JPEG", "RGB" if components == 3 else "L", width, height)
-    else:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            try:
-                image, _ = sniff.open_file(data, policy.memory_limit)
-            except ImageError:
-                raise
-            except Exception as error:  # as in `read`
-                raise sniff.explained(error) from None
-            size = _turned(image.size, _orientation(image))
-            found = Header(str(image.format), image.mode, *size)
-    if box is None:
-        return found
-    wanted = cast(Box, tuple(map(float, box)))
-    (left, top, right, bottom), _ = _region(wanted, policy.box_margin, (found.width, found.height))
-    return dataclasses.replace(found, width=round(right - left), height=round(bottom - top))
-
-
 def preprocess(data: bytes, policy: ImagePolicy, box: Sequence[float] | None = None) -> np.ndarray:
     """Returns the pixels of `read`, uint8 [size, size, 3], RGB."""
     return read(data, policy, box).pixels
 
 
 def encode(pixels: np.ndarray, encoding: str, quality: int = 95) -> bytes:
-    """Returns pixels as they stand in a record; equal pixels give equal bytes.
+    """Returns pixels as a record holds them; equal pixels give equal bytes.
 
     Args:
         pixels: uint8 [size, size, 3], RGB.
-        encoding: `raw` is the bytes as they are, `png` loses nothing, `jpeg` keeps the colours at
+        encoding: `raw` is the bytes as they are, `png` is lossless, `jpeg` keeps the colours at
             full resolution (4:4:4).
-        quality: of JPEG, 1 to 100.
-
-    Raises:
-        ValueError: if the pixels, the encoding or the quality are none of these.
+        quality: JPEG quality, 1 to 100.
     """
+    checks.one_of("encoding", encoding, ENCODINGS)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
         raise ValueError(f"pixels must be uint8 [., ., 3], got {pixels.dtype} {pixels.shape}")
     if encoding == "raw":
@@ -189,24 +186,18 @@ def encode(pixels: np.ndarray, encoding: str, quality: int = 95) -> bytes:
     out = io.BytesIO()
     if encoding == "png":
         Image.fromarray(pixels).save(out, "PNG", compress_level=_PNG_LEVEL)
-    elif encoding == "jpeg":
-        if not 1 <= quality <= 100:
-            raise ValueError(f"quality must lie in 1..100, got {quality}")
-        Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling="4:4:4")
     else:
-        raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
+        checks.between("quality", quality, 1, 100)
+        Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling="4:4:4")
     return out.getvalue()
 
 
 def decode(data: bytes, encoding: str, size: int) -> np.ndarray:
-    """Returns what `encode` was given, uint8 [size, size, 3]; of `raw` a view of the bytes.
+    """Returns the pixels that `encode` encoded, uint8 [size, size, 3]; for `raw` a view.
 
-    Raises:
-        ImageError: `damaged`, if the bytes are no such image of exactly that size.
-        ValueError: if the encoding is unknown.
+    Anything but an image of exactly that size is an ImageError, `damaged`.
     """
-    if encoding not in ENCODINGS:
-        raise ValueError(f"encoding must be one of {ENCODINGS}, got {encoding!r}")
+    checks.one_of("encoding", encoding, ENCODINGS)
     if encoding == "raw":
         if len(data) != size * size * 3:
             raise ImageError("damaged", f"{len(data)} bytes, not {size} x {size} x 3")
@@ -224,29 +215,29 @@ def decode(data: bytes, encoding: str, size: int) -> np.ndarray:
 
 
 def _decoded(
-    image: ImageFile.ImageFile, data: bytes, held: int, policy: ImagePolicy, box: Box | None
+    image: ImageFile.ImageFile, data: bytes, num_bytes: int, policy: ImagePolicy, box: Box | None
 ) -> Decoded:
     full = image.size
     scale = _draft(image, policy, box) if image.format == "JPEG" else 1.0
-    sniff.check_cost(image, data, full, held, size=policy.size, limit=policy.memory_limit)
+    sniff.check_cost(image, data, full, num_bytes, size=policy.size, limit=policy.memory_limit)
     _correct_transparency(image)
     image.load()
-    orientation = _orientation(image)  # a PNG may say it after the pixels
+    orientation = _orientation(image)  # a PNG may state it after the pixels
     region: Box = (0, 0, *_turned(image.size, orientation))
     notes = _more_frames(image, data)
     if box is not None:
         upright = _turned(full, orientation)
-        wanted, clamped = _region(box, policy.box_margin, upright)
+        crop, clamped = _region(box, policy.box_margin, upright)
         if clamped:
             notes = (*notes, "box_clamped")
-        if wanted != (0, 0, *upright):
-            left, top, right, bottom = wanted
+        if crop != (0, 0, *upright):
+            left, top, right, bottom = crop
             region = (left / scale, top / scale, right / scale, bottom / scale)
     return Decoded(np.asarray(_fitted(_opaque(image), region, orientation, policy)), notes)
 
 
 def _draft(image: ImageFile.ImageFile, policy: ImagePolicy, box: Box | None) -> float:
-    """Lets libjpeg decode no more than is wanted; returns by how much the picture is smaller."""
+    """Lets libjpeg decode at a smaller scale where that is enough; returns full size / decoded."""
     request = (policy.size, policy.size)
     if box is not None:
         orientation = _orientation(image)
@@ -271,7 +262,7 @@ def _region(box: Box, margin: float, size: tuple[int, int]) -> tuple[Box, bool]:
     left, top, right, bottom = box
     width, height = size
     inside = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
-    # Written so that a NaN is refused as well.
+    # Written so that NaN is refused as well.
     if not (left < right and top < bottom and inside[0] < inside[2] and inside[1] < inside[3]):
         raise ImageError("bad_box", f"{box} holds nothing of {width} x {height}")
     across, down = margin * (inside[2] - inside[0]), margin * (inside[3] - inside[1])
@@ -304,7 +295,7 @@ def _orientation(image: ImageFile.ImageFile) -> int:
         else:
             value = image.getexif().get(_ORIENTATION)
         return value if value in _TRANSPOSE else 1
-    except Exception:  # a broken EXIF block says nothing about the rotation
+    except Exception:  # a broken EXIF block: the rotation is unknown
         return 1
 
 
@@ -326,23 +317,23 @@ def _more_frames(image: ImageFile.ImageFile, data: bytes) -> tuple[str, ...]:
 
 
 def _has_second_frame(gif: bytes) -> bool:
-    """Looks past the first frame of a GIF, and no further."""
-    at = 13 + _palette_bytes(gif[10])
+    """Returns whether a GIF has a second frame; what follows it is not read."""
+    offset = 13 + _palette_bytes(gif[10])
     frames, in_data = 0, False
-    # A file of the largest size has so many blocks of data unless they are shorter than need be.
+    # The largest file has this many data blocks, unless its blocks are shorter than necessary.
     for _ in range(MAX_FILE_BYTES // 256):
-        if at + 9 >= len(gif):
+        if offset + 9 >= len(gif):
             return False
         if in_data:
-            in_data = gif[at] != 0
-            at += 1 + gif[at]
-        elif gif[at] == 0x21:  # an extension
-            at, in_data = at + 2, True
-        elif gif[at] == 0x2C:  # a frame
+            in_data = gif[offset] != 0
+            offset += 1 + gif[offset]
+        elif gif[offset] == 0x21:  # an extension
+            offset, in_data = offset + 2, True
+        elif gif[offset] == 0x2C:  # a frame
             frames += 1
             if frames == 2:
                 return True
-            at, in_data = at + 11 + _palette_bytes(gif[at + 9]), True
+            offset, in_data = offset + 11 + _palette_bytes(gif[offset + 9]), True
         else:
             return False
     return False
@@ -353,7 +344,7 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _opaque(image: Image.Image) -> Image.Image:
-    """Returns a picture in 8 bits without alpha, `L` or `RGB`."""
+    """Returns an image in 8 bits without alpha, `L` or `RGB`."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
         return _from_deep(image)
     if image.mode in ("I", "F"):
@@ -363,7 +354,7 @@ def _opaque(image: Image.Image) -> Image.Image:
         ground.paste(image.getchannel("L"), mask=image.getchannel("A"))
         return ground
     if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
-        return image.convert("RGB")  # as a writer that knows no alpha leaves it
+        return image.convert("RGB")  # a writer without alpha leaves it 0
     if image.mode in ("RGBA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         ground = Image.new("RGB", image.size, BACKGROUND)
@@ -375,7 +366,7 @@ def _opaque(image: Image.Image) -> Image.Image:
 
 
 def _from_deep(image: Image.Image) -> Image.Image:
-    """Returns grey of more than 8 bits as `L`, scaled; in bands, for the sake of memory."""
+    """Returns grey of more than 8 bits as `L`, scaled; band by band, to save memory."""
     tags = image.tag_v2 if isinstance(image, sniff.Tiff) else {}
     shift = 4 if tags.get(sniff.TIFF_BITS) == (12,) else 8
     black_is_high = tags.get(sniff.TIFF_PHOTOMETRIC) == 0
@@ -394,7 +385,6 @@ def _from_deep(image: Image.Image) -> Image.Image:
 
 
 def _resized(pixels: np.ndarray, policy: ImagePolicy) -> np.ndarray:
-    """Returns a whole upright picture, uint8 [h, w, 3], in the wanted size."""
     height, width, _ = pixels.shape
     if (height, width) == (policy.size, policy.size):
         return pixels
@@ -402,14 +392,7 @@ def _resized(pixels: np.ndarray, policy: ImagePolicy) -> np.ndarray:
 
 
 def _fitted(image: Image.Image, region: Box, orientation: int, policy: ImagePolicy) -> Image.Image:
-    """Returns the wanted part of a picture, upright, in the wanted size, RGB.
-
-    Args:
-        image: as stored, `L` or `RGB`.
-        region: of the upright picture.
-        orientation: of the stored one.
-        policy: how it is fitted.
-    """
+    """Returns a region, in upright coordinates, of a stored image: upright, resized, RGB."""
     side = policy.size
     width, height = region[2] - region[0], region[3] - region[1]
     inner = (side, side)
@@ -420,7 +403,7 @@ def _fitted(image: Image.Image, region: Box, orientation: int, policy: ImagePoli
     elif policy.resize == "pad":
         scale = side / max(width, height)
         inner = (max(1, round(width * scale)), max(1, round(height * scale)))
-    # The small picture is rotated instead of the large one.
+    # The small image is rotated instead of the large one.
     stored = _stored(region, orientation, _turned(image.size, orientation))
     image = image.resize(_turned(inner, orientation), FILTER, stored)
     if image.mode != "RGB":
@@ -435,7 +418,7 @@ def _fitted(image: Image.Image, region: Box, orientation: int, policy: ImagePoli
 
 
 def _stored(region: Box, orientation: int, upright: tuple[int, int]) -> Box:
-    """Returns where a part of the upright picture lies in the stored one."""
+    """Returns a region of the upright image in the coordinates of the stored one."""
     left, top, right, bottom = region
     width, height = upright
     if orientation in (2, 3, 6, 7):

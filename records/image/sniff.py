@@ -1,8 +1,7 @@
-"""Image files from their first bytes to an opened file whose decoding is known to be affordable.
+"""Recognizes image files by their first bytes, and refuses those too costly to decode.
 
-A file is what its first bytes say, whatever its name; only decoders from a short list ever run.
-What decoding will need in memory is worked out from the header, and refused beyond a limit, so that
-no file can take down a worker.
+The file name plays no part, and only decoders from a short list ever run. The memory that decoding
+needs is estimated from the header and refused beyond a limit, so that no file can crash a worker.
 """
 
 import io
@@ -32,7 +31,10 @@ _SMALL_FILE = 1 << 20  # 1 MiB, too small for metadata to do harm
 
 
 class ImageError(errors.DatapipeError, ValueError):
-    """An image that cannot be used. `reason` is a short code to count by; the text says more."""
+    """An image that cannot be used. `reason` is a short code to count by; the text has details.
+
+    The texts are written to `rejects.jsonl`: changing one changes the bytes of record sets.
+    """
 
     def __init__(self, reason: str, detail: str):
         super().__init__(reason, detail)  # both, so that it can be pickled
@@ -43,18 +45,18 @@ class ImageError(errors.DatapipeError, ValueError):
 
 
 class Tiff(TiffImagePlugin.TiffImageFile):
-    """TIFF without what takes memory and is not needed: EXIF directories, a large rotated copy."""
+    """TIFF without two needless uses of memory: EXIF directories and a large rotated copy."""
 
     def _setup(self) -> None:
-        # A tile is a few hundred bytes to Pillow, and the offset of one is 2, 4 or 8 in the file.
+        # Pillow spends a few hundred bytes on a tile whose offset takes 2, 4 or 8 in the file.
         size = max(len(self.tag_v2._tagdata.get(tag, b"")) for tag in _TIFF_OFFSETS)
         if size > _SMALL_FILE // 2:
             raise ImageError("metadata_too_large", f"{size} bytes that say where strips begin")
         super()._setup()
-        self._size = self._tile_size  # as stored: the small picture will be rotated
+        self._size = self._tile_size  # as stored: the small image will be rotated
 
     def load_end(self) -> None:
-        """Leaves the picture as it is stored."""
+        """Leaves the image as it is stored."""
 
 
 _TIFF_OFFSETS = (273, 324)  # of strips, of tiles
@@ -62,7 +64,7 @@ _TIFF_TILE_SIZE, _TIFF_STRIP_ROWS = (322, 323), 278
 TIFF_BITS, TIFF_PHOTOMETRIC = 258, 262
 
 # The classes themselves and not Image.open: no other decoder can run, and errors keep their text.
-# An MPO, as phones write it, is a JPEG followed by more.
+# An MPO, which phones write, is a JPEG followed by more images.
 OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -73,7 +75,7 @@ OPENERS: dict[str, type[ImageFile.ImageFile]] = {
     "PPM": PpmImagePlugin.PpmImageFile,
 }
 
-# How a file begins. Some of the others look like one of ours and so stand before it.
+# How a file begins. A format that is not read comes before the one that it resembles.
 _SIGNATURES = {
     name: re.compile(pattern, re.DOTALL)
     for name, pattern in {
@@ -81,7 +83,7 @@ _SIGNATURES = {
         "PNG": rb"\x89PNG\r\n\x1a\n",
         "GIF": rb"GIF8[79]a",
         "WEBP": rb"RIFF....WEBP",
-        "BMP": rb"BM.{12}[\x0c-\xff]\0\0\0",  # so that no text is one
+        "BMP": rb"BM.{12}[\x0c-\xff]\0\0\0",  # longer than needed, so that text does not match
         "Canon CR2": rb"II\*\0....CR",
         "TIFF": rb"II[*+]\0|II\0\*|MM\0[*+]|MM\*\0",
         "PPM": rb"P[1-6f][\s#]",
@@ -119,12 +121,12 @@ _SIGNATURES = {
 
 
 class _Header(io.BytesIO):
-    """A file whose header may cost only so much to read; every read costs something."""
+    """A file that allows only so many bytes to be read until the budget is lifted."""
 
     budget: float = MAX_METADATA_BYTES
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is not None and size > 0:  # a WebP is read whole, see _FILE_COPIES
+        if size is not None and size > 0:  # a WebP is read at once, see _FILE_COPIES
             self.budget -= size + 16
             if self.budget < 0:
                 raise ImageError("metadata_too_large", f"over {MAX_METADATA_BYTES >> 20} MiB")
@@ -138,28 +140,28 @@ _FILE_COPIES = {"WEBP": 6, "PNG": 2}
 def open_file(data: bytes, limit: int) -> tuple[ImageFile.ImageFile, int]:
     """Returns a file whose header has been read, and how many bytes it holds in memory."""
     name = _format(data)
-    held = len(data) * _FILE_COPIES.get(name, 1)
-    if len(data) > MAX_FILE_BYTES or held > limit << 20:
+    num_bytes = len(data) * _FILE_COPIES.get(name, 1)
+    if len(data) > MAX_FILE_BYTES or num_bytes > limit << 20:
         raise ImageError(
             "file_too_large",
-            f"{_mib(len(data))} of {name} need {_mib(held)} to be read,"
+            f"{_mib(len(data))} of {name} need {_mib(num_bytes)} to be read,"
             f" limits {_mib(MAX_FILE_BYTES)} and {limit} MiB",
         )
     if name == "PNG":
-        held += 8 * _png_metadata(data)  # a text may be copied, and take 4 bytes a character
+        num_bytes += 8 * _png_metadata(data)  # a text may be copied, and take 4 bytes a character
     elif name == "PPM":
         _check_comments(data)
     if len(data) <= _SMALL_FILE:
-        return OPENERS[name](io.BytesIO(data)), held
+        return OPENERS[name](io.BytesIO(data)), num_bytes
     file = _Header(data)
     image = OPENERS[name](file)
-    held += int(4 * (MAX_METADATA_BYTES - file.budget))  # read, joined, kept, parsed
+    num_bytes += int(4 * (MAX_METADATA_BYTES - file.budget))  # read, joined, kept, parsed
     file.budget = math.inf
-    return image, held
+    return image, num_bytes
 
 
 def _format(data: bytes) -> str:
-    """Returns the name in `FORMATS` of what the first bytes say."""
+    """Returns the name in `FORMATS` that the first bytes match."""
     if not data:
         raise ImageError("empty", "0 bytes")
     for name, signature in _SIGNATURES.items():
@@ -172,19 +174,19 @@ def _format(data: bytes) -> str:
 
 def _png_metadata(data: bytes) -> int:
     """Returns how many bytes Pillow may read from a PNG that are not pixels."""
-    at, size, blocks = 8, 0, 0
-    while at + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        at += 8
+    offset, size, blocks = 8, 0, 0
+    while offset + 8 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, offset)
+        offset += 8
         blocks += 1
         if kind not in (b"IDAT", b"fdAT"):
-            size += min(length, len(data) - at) + _PNG_INFLATED.get(kind, 0)
+            size += min(length, len(data) - offset) + _PNG_INFLATED.get(kind, 0)
         if size > MAX_METADATA_BYTES or blocks > _MAX_PNG_BLOCKS:
             limits = f"limits {_mib(MAX_METADATA_BYTES)} and {_MAX_PNG_BLOCKS}"
             raise ImageError("metadata_too_large", f"{_mib(size)} in {blocks} blocks, {limits}")
         if kind == b"IEND":
             break
-        at += length + 4
+        offset += length + 4
     return size
 
 
@@ -209,13 +211,13 @@ _REASONS = (
 
 
 def explained(error: Exception) -> ImageError:
-    """Returns an error of a decoder as one with a reason."""
+    """Returns a decoder's exception as an ImageError."""
     text = f"{type(error).__name__}: {error}"
     return ImageError(next((r for p, r in _REASONS if re.search(p, text)), "damaged"), text)
 
 
-# Bytes a pixel from the decoded picture to the small one, copies included; "+" with a transparent
-# colour. Pillow keeps RGB in 4 bytes, and so LA.
+# Bytes a pixel from the decoded image to the small one, copies included; "+" with a transparent
+# colour. Pillow keeps RGB and LA in 4 bytes.
 _PIXEL_BYTES = {
     "1": 2,
     "L": 1,
@@ -223,18 +225,13 @@ _PIXEL_BYTES = {
     "RGB": 4,
     "I;16": 3,
     "I;16B": 3,
+    "I;16+": 3,
     "I": 5,
     "LA": 7,
-    "RGBA": 8,
-    "CMYK": 8,
-    "YCbCr": 8,
-    "1+": 9,
-    "L+": 9,
-    "P+": 9,
-    "I;16+": 3,
 }
+_PIXEL_BYTES |= {**dict.fromkeys(("RGBA", "CMYK", "YCbCr"), 8), "1+": 9, "L+": 9, "P+": 9}
 _ANY_PIXEL_BYTES = 12
-_MAX_SCANS = 100  # each goes over the whole picture; encoders write about 10
+_MAX_SCANS = 100  # each goes over all pixels; encoders write about 10
 _MAX_SLOW_SAMPLES = 4 << 20  # of decoders in Python: up to 0.7 microseconds each
 
 
@@ -242,40 +239,39 @@ def check_cost(
     image: ImageFile.ImageFile,
     data: bytes,
     full: tuple[int, int],
-    held: int,
+    num_bytes: int,
     *,
     size: int,
     limit: int,
 ) -> None:
-    """Refuses what will need too much memory or never end.
+    """Refuses an image that needs too much memory or time.
 
     Args:
         image: opened, set to the size that it will be decoded at.
-        data: the file.
         full: its size in the file.
-        held: bytes in memory already.
-        size: height and width of the wanted picture.
+        num_bytes: bytes in memory so far.
+        size: height and width of the result.
         limit: in MiB.
     """
     pixels = image.width * image.height
     mode = image.mode + ("+" if "transparency" in image.info else "")
-    held += pixels * _PIXEL_BYTES.get(mode, _ANY_PIXEL_BYTES)
-    held += 4 * size * (image.height + 4 * size)  # resized in one direction, in both
-    held += _DECODER_BYTES[cast(str, image.format)](image, data, full)
-    if held > limit << 20:
+    num_bytes += pixels * _PIXEL_BYTES.get(mode, _ANY_PIXEL_BYTES)
+    num_bytes += 4 * size * (image.height + 4 * size)  # resized in one direction, in both
+    num_bytes += _DECODER_BYTES[cast(str, image.format)](image, data, full)
+    if num_bytes > limit << 20:
         raise ImageError(
             "too_many_pixels",
-            f"{full[0]} x {full[1]} {image.mode} need {_mib(held)}, limit {limit} MiB",
+            f"{full[0]} x {full[1]} {image.mode} need {_mib(num_bytes)}, limit {limit} MiB",
         )
 
 
 def _jpeg_bytes(image: ImageFile.ImageFile, data: bytes, full: tuple[int, int]) -> int:
     """Returns the size of the coefficients, which several scans fill bit by bit."""
     jpeg = cast(JpegImagePlugin.JpegImageFile, image)
-    at = cast(io.BytesIO, jpeg.fp).tell()  # after the header of the first scan
-    if "progressive" not in jpeg.info and _has_one_scan(data, at, jpeg.layers):
+    offset = cast(io.BytesIO, jpeg.fp).tell()  # after the header of the first scan
+    if "progressive" not in jpeg.info and _has_one_scan(data, offset, jpeg.layers):
         return 0
-    scans = data.count(b"\xff\xda", at)
+    scans = data.count(b"\xff\xda", offset)
     if scans > _MAX_SCANS:
         raise ImageError("damaged", f"{scans} scans, limit {_MAX_SCANS}")
     across = 8 * max(h for _, h, _, _ in jpeg.layer)
@@ -285,7 +281,7 @@ def _jpeg_bytes(image: ImageFile.ImageFile, data: bytes, full: tuple[int, int]) 
 
 
 def _has_one_scan(data: bytes, end: int, components: int) -> bool:
-    """Returns whether the header of a scan that ends there names every component."""
+    """Returns whether the header of the scan that ends at `end` names every component."""
     length = 6 + 2 * components
     start = end - length
     return data[start - 2 : start + 3] == bytes((0xFF, 0xDA, 0, length, components))
@@ -298,12 +294,12 @@ def _tiff_bytes(image: ImageFile.ImageFile, data: bytes, full: tuple[int, int]) 
     covered = sum((t[1][2] - t[1][0]) * (t[1][3] - t[1][1]) for t in tiff.tile if t[1])
     if covered > 8 * pixels:
         raise ImageError("damaged", f"strips cover the picture {covered / pixels:.0f} times")
-    held = 512 * len(tiff.tile)
+    num_bytes = 512 * len(tiff.tile)
     if tiff.use_load_libtiff:
         tile = math.prod(tiff.tag_v2.get(tag, 0) for tag in _TIFF_TILE_SIZE)
         strip = full[0] * min(tiff.tag_v2.get(_TIFF_STRIP_ROWS, full[1]), full[1])
-        held += (tile or strip) * (12 if image.info["compression"] == "jpeg" else 8)
-    return held
+        num_bytes += (tile or strip) * (12 if image.info["compression"] == "jpeg" else 8)
+    return num_bytes
 
 
 def _python_bytes(image: ImageFile.ImageFile, data: bytes, full: tuple[int, int]) -> int:
@@ -320,13 +316,13 @@ def _python_bytes(image: ImageFile.ImageFile, data: bytes, full: tuple[int, int]
     return samples * 8
 
 
-# Beside the picture itself.
+# Besides the image itself.
 _DECODER_BYTES: dict[str, Callable[[ImageFile.ImageFile, bytes, tuple[int, int]], int]] = {
     "JPEG": _jpeg_bytes,
     "PNG": lambda image, data, full: 0,
     "BMP": _python_bytes,
-    "GIF": lambda image, data, full: full[0] * full[1],  # what the next frame would stand on
-    # Two canvases; and the picture as bytes, gone before the alpha is composited.
+    "GIF": lambda image, data, full: full[0] * full[1],  # the canvas for the next frame
+    # Two canvases; and the image as bytes, freed before the alpha is composited.
     "WEBP": lambda image, data, full: full[0] * full[1] * (12 if image.mode == "RGB" else 8),
     "TIFF": _tiff_bytes,
     "PPM": _python_bytes,

@@ -1,7 +1,7 @@
-"""What an image looks like, in three numbers: how bright, how rich in contrast, how colourful.
+"""Image statistics: brightness, contrast and colourfulness.
 
-All three follow from the means and covariances of red, green and blue over the pixels, and those
-from sums of whole numbers, so that no order of adding changes them.
+All three follow from the means and covariances of red, green and blue over the pixels, which are
+computed from integer sums, so that the order of summation does not change them.
 """
 
 import numpy as np
@@ -20,9 +20,9 @@ def measure(images: np.ndarray) -> np.ndarray:
 
     Brightness is the mean of luma, contrast its standard deviation (RMS contrast). Colourfulness is
     the M of Hasler and Suesstrunk 2003, "Measuring colourfulness in natural images",
-    doi:10.1117/12.477378: the standard deviations of the opponent colours red - green and
-    yellow - blue taken together, and 0.3 times their means. Theirs reach from 0 (not colourful) by
-    33 (moderately) to 109 (extremely).
+    doi:10.1117/12.477378: the root sum of squares of the standard deviations of the opponent
+    colours red - green and yellow - blue, plus 0.3 times that of their means. Their scale: 0 is not
+    colourful, 33 moderately, 109 extremely.
 
     Args:
         images: uint8 [n, size, size, 3], RGB.
@@ -30,7 +30,7 @@ def measure(images: np.ndarray) -> np.ndarray:
     Returns:
         float64 [n, 3], grey levels of 0 to 255, to three decimals.
     """
-    parts = [_measured(images[at : at + _BATCH]) for at in range(0, len(images), _BATCH)]
+    parts = [_measured(images[start : start + _BATCH]) for start in range(0, len(images), _BATCH)]
     return np.concatenate([np.empty((0, len(NAMES))), *parts])
 
 
@@ -48,12 +48,12 @@ def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     flat = images.reshape(len(images), -1, 3)
     count = flat.shape[1]
     sums, products = np.zeros((len(flat), 3)), np.zeros((len(flat), 3, 3))
-    for at in range(0, count, _PIXELS):
-        pixels = flat[:, at : at + _PIXELS].astype(np.float64)
-        sums += np.matmul(np.ones(pixels.shape[1]), pixels)  # 20 times as fast as a sum of an axis
+    for start in range(0, count, _PIXELS):
+        pixels = flat[:, start : start + _PIXELS].astype(np.float64)
+        sums += np.matmul(np.ones(pixels.shape[1]), pixels)  # 20 times as fast as `pixels.sum(1)`
         products += np.matmul(pixels.transpose(0, 2, 1), pixels)
     outer = sums[:, :, None] * sums[:, None, :]
-    # Both terms are whole numbers, exact up to 512 x 512 pixels.
+    # Both terms are integers, exact up to 512 x 512 pixels.
     return sums / count, (count * products - outer) / count**2
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a set, or differs from another: damage, leakage, differences.
+"""Checks of a record set: damage, duplicates and leakage, differences from another set.
 
 May import the rooms up to `source`.
 """

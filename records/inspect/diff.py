@@ -1,12 +1,12 @@
-"""In what do two record sets differ: settings, classes, counts, and every row by its key."""
+"""Compares two record sets: settings, classes, counts, and every row by its key."""
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from records.format import record_set
+from records.format.record_set import RecordSet
 
 ROW_KINDS = {  # in the order of a report
     "only_left": "only in --records",
@@ -21,17 +21,15 @@ ROW_KINDS = {  # in the order of a report
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """The differences of two sets; all empty and `same_files` if there are none.
+    """The differences of two record sets.
 
     Attributes:
         settings: (name, left, right) of each setting that differs.
-        added: names of the classes that only the right set has.
-        removed: names of the classes that only the left set has.
-        renumbered: (name, left, right) of each class that has another number.
-        counts: (split, left, right) of each split that has another number of images.
-        rows: for each of `ROW_KINDS` the keys it is true of, in the order of the left set.
-        same_files: whether the two are equal to the byte. They need not be though all else is
-            equal: rows may stand in another order.
+        added, removed: names of the classes that only the right or only the left set has.
+        renumbered: (name, left, right) of each class with another label.
+        counts: (split, left, right) of each split with another number of images.
+        rows: for each of `ROW_KINDS` the keys with that difference, in the order of the left set.
+        same_files: whether the files are byte-identical; they may differ only in the order of rows.
     """
 
     settings: tuple[tuple[str, Any, Any], ...]
@@ -44,37 +42,29 @@ class Comparison:
 
     @property
     def only_bytes_differ(self) -> bool:
-        """Whether nothing differs but the files: the order of rows, their groups, the rejects."""
+        """Whether only bytes differ: the order of rows, their groups, the rejects."""
         lists = (self.settings, self.added, self.removed, self.renumbered, self.counts)
         return not self.same_files and not any((*lists, *self.rows.values()))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row:
-    """Where a key stands in a set."""
-
+class _Row(NamedTuple):
     split: str
     row: int
 
 
-def compare(left: record_set.RecordSet, right: record_set.RecordSet) -> Comparison:
-    """Returns the differences of two sets. Pixels are read only where a record differs.
-
-    Raises:
-        ManifestError: if an index cannot be read.
-        DamagedRecordError: if a record that must be read cannot be.
-    """
+def compare(left: RecordSet, right: RecordSet) -> Comparison:
+    """Returns the differences of two sets; reads pixels only where checksums differ."""
     a, b = left.manifest, right.manifest
-    numbers_a = {name: number for number, name in enumerate(a.class_names)}
-    numbers_b = {name: number for number, name in enumerate(b.class_names)}
+    labels_a = {name: label for label, name in enumerate(a.class_names)}
+    labels_b = {name: label for label, name in enumerate(b.class_names)}
     return Comparison(
         settings=tuple(_settings(left, right)),
-        added=tuple(name for name in b.class_names if name not in numbers_a),
-        removed=tuple(name for name in a.class_names if name not in numbers_b),
+        added=tuple(name for name in b.class_names if name not in labels_a),
+        removed=tuple(name for name in a.class_names if name not in labels_b),
         renumbered=tuple(
-            (name, number, numbers_b[name])
-            for name, number in numbers_a.items()
-            if numbers_b.get(name, number) != number
+            (name, label, labels_b[name])
+            for name, label in labels_a.items()
+            if labels_b.get(name, label) != label
         ),
         counts=tuple(_counts(left, right)),
         rows=_rows(left, right),
@@ -82,9 +72,7 @@ def compare(left: record_set.RecordSet, right: record_set.RecordSet) -> Comparis
     )
 
 
-def _settings(
-    left: record_set.RecordSet, right: record_set.RecordSet
-) -> Iterator[tuple[str, Any, Any]]:
+def _settings(left: RecordSet, right: RecordSet) -> Iterator[tuple[str, Any, Any]]:
     a, b = ({"format_version": s.manifest.format_version, **s.manifest.settings}
             for s in (left, right))  # fmt: skip
     for name in {**a, **b}:
@@ -92,9 +80,7 @@ def _settings(
             yield name, a.get(name), b.get(name)
 
 
-def _counts(
-    left: record_set.RecordSet, right: record_set.RecordSet
-) -> Iterator[tuple[str, int, int]]:
+def _counts(left: RecordSet, right: RecordSet) -> Iterator[tuple[str, int, int]]:
     a, b = left.manifest.splits, right.manifest.splits
     for name in {**a, **b}:
         counts = [splits[name].count if name in splits else 0 for splits in (a, b)]
@@ -102,19 +88,19 @@ def _counts(
             yield name, counts[0], counts[1]
 
 
-def _rows(left: record_set.RecordSet, right: record_set.RecordSet) -> dict[str, list[bytes]]:
-    places = _places(right)
-    found: dict[str, list[bytes]] = {kind: [] for kind in ROW_KINDS}
-    for key, a in _places(left).items():
-        b = places.pop(key, None)
+def _rows(left: RecordSet, right: RecordSet) -> dict[str, list[bytes]]:
+    rows = _rows_by_key(right)
+    differing: dict[str, list[bytes]] = {kind: [] for kind in ROW_KINDS}
+    for key, a in _rows_by_key(left).items():
+        b = rows.pop(key, None)
         kinds = ["only_left"] if b is None else _differences(left, a, right, b)
         for kind in kinds:
-            found[kind].append(key)
-    found["only_right"] = list(places)
-    return found
+            differing[kind].append(key)
+    differing["only_right"] = list(rows)
+    return differing
 
 
-def _places(opened: record_set.RecordSet) -> dict[bytes, _Row]:
+def _rows_by_key(opened: RecordSet) -> dict[bytes, _Row]:
     return {
         key: _Row(split, row)
         for split in opened.manifest.splits
@@ -122,9 +108,7 @@ def _places(opened: record_set.RecordSet) -> dict[bytes, _Row]:
     }
 
 
-def _differences(
-    left: record_set.RecordSet, a: _Row, right: record_set.RecordSet, b: _Row
-) -> list[str]:
+def _differences(left: RecordSet, a: _Row, right: RecordSet, b: _Row) -> list[str]:
     index_a, index_b = left.index(a.split), right.index(b.split)
     names_a, names_b = left.manifest.class_names, right.manifest.class_names
     domains_a, domains_b = left.manifest.domains, right.manifest.domains
@@ -135,15 +119,13 @@ def _differences(
         kinds.append("domain")
     if (index_a.source_sha256[a.row] != index_b.source_sha256[b.row]).any():
         kinds.append("source")
-    # Equal checksums are equal records; of others the label alone may differ.
+    # Equal checksums mean equal records; records may differ only in their label or domain.
     if index_a.checksum[a.row] != index_b.checksum[b.row] and _pixels_differ(left, a, right, b):
         kinds.append("pixels")
     return kinds
 
 
-def _pixels_differ(
-    left: record_set.RecordSet, a: _Row, right: record_set.RecordSet, b: _Row
-) -> bool:
+def _pixels_differ(left: RecordSet, a: _Row, right: RecordSet, b: _Row) -> bool:
     if left.manifest.image_size != right.manifest.image_size:
         return True
     return not np.array_equal(left.pixels(a.split, a.row), right.pixels(b.split, b.row))

@@ -1,4 +1,4 @@
-"""Does a record set still hold what was written? Every difference is named by file and record."""
+"""Verifies that a record set is as it was written; reports every fault by file and record."""
 
 import contextlib
 import dataclasses
@@ -19,16 +19,16 @@ from records.format import sharding, tfrecord
 from records.image import decode
 from records.source import trees
 
-_MOST_FAULTS = 1000  # of one shard; a shard full of nonsense would be named for ever
-_WINDOW = 8 << 20  # 8 MiB of a shard are looked at together
-_MOST_IMAGE = 4096 * 4096 * 3  # bytes of the largest image that a set can have
-_MOST_TEXT = 300  # letters of a message; a path may have 4,096, but then it stands in the index
-_MOST_BESIDE = 1 << 20  # 1 MiB: key, group and domain of a record together
+_MAX_FAULTS = 1000  # of one shard; a damaged shard may have as many as bytes
+_WINDOW = 8 << 20  # 8 MiB of a shard are scanned at a time
+_MAX_IMAGE = 4096 * 4096 * 3  # bytes of the largest image that a set can have
+_MAX_TEXT = 300  # characters of foreign text in a message
+_MAX_METADATA = 1 << 20  # 1 MiB: key, group and domain of a record together
 
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: the file, the record if it is about one, and what."""
+    """One fault of a file or, with `row` and `key`, of a record."""
 
     file: str
     what: str
@@ -43,34 +43,21 @@ class Fault:
 def verify(folder: str) -> list[Fault]:
     """Returns every fault of a record set; an empty list means that each byte is as written.
 
-    Files are held against the sizes and digests of the manifest, and every record against its row
-    of the index: its key, label and domain and an image that decodes. So a set whose digests were
-    made over wrong records is caught as well. Nothing that a file says of its own length is
-    believed, and nothing but regular files is opened. Row numbers count within the split; at most
-    a thousand faults of one shard are named.
-
-    Raises:
-        ManifestError: if there is no readable manifest to hold the files against.
+    Files are compared with the sizes and digests of the manifest, and every record with its row of
+    the index: key, label, domain, and an image that decodes. So wrong records are found even where
+    the digests are right. Lengths stated in a file are not trusted, and only regular files are
+    opened. Row numbers count within the split; at most 1,000 faults of a shard are listed.
     """
     return list(_faults(folder, manifest_lib.load(folder)))
 
 
 def verify_sources(folder: str, sources: str) -> list[Fault]:
-    """Returns every source file that is missing or is not the one that the set was made from.
-
-    Args:
-        folder: of the record set.
-        sources: the folder or archive that it was built from.
-
-    Raises:
-        ManifestError: if there is no readable manifest.
-        TreeError: if there are no such sources.
-    """
+    """Returns a fault for each file of `sources` that is missing or differs from the packed one."""
     manifest = manifest_lib.load(folder)
     opened, tree = record_set_lib.RecordSet(folder, manifest), trees.open_tree(sources)
     faults = []
     for split in manifest.splits:
-        with contextlib.suppress(manifest_lib.ManifestError):  # `verify` says it
+        with contextlib.suppress(manifest_lib.ManifestError):  # `verify` reports it
             faults += list(_source_faults(opened, split, tree))
     return faults
 
@@ -86,10 +73,10 @@ def _source_faults(
         file = trees.file_key(key) if is_cropped else key
         if file not in digests:
             digests[file] = _source_digest(tree, file)
-        found = digests[file]
-        if isinstance(found, str):
-            yield Fault(tree.path, f"{split}: {found}", row, key)
-        elif found != index.source_sha256[row].tobytes():
+        digest = digests[file]
+        if isinstance(digest, str):
+            yield Fault(tree.path, f"{split}: {digest}", row, key)
+        elif digest != index.source_sha256[row].tobytes():
             yield Fault(tree.path, f"{split}: its SHA-256 differs from the index's", row, key)
 
 
@@ -102,67 +89,51 @@ def _source_digest(tree: trees.Tree, file: str) -> bytes | str:
 
 def _faults(folder: str, manifest: manifest_lib.Manifest) -> Iterator[Fault]:
     known = {manifest.rejects.file}
-    yield from _named(manifest.rejects, _file_fault(folder, manifest.rejects))
+    fault = _file_fault(folder, manifest.rejects)
+    if fault:
+        yield Fault(manifest.rejects.file, fault)
     for split in manifest.splits.values():
         known |= {shard.file for shard in (*split.shards, split.index)}
         yield from _split_faults(folder, split, manifest)
     for name in sorted(os.listdir(folder)):
         if name not in known and sharding.is_file_name(name):
-            yield Fault(name, "is no part of this record set")
-
-
-def _named(shard: manifest_lib.Shard, fault: str) -> Iterator[Fault]:
-    if fault:
-        yield Fault(shard.file, fault)
+            yield Fault(name, "is not part of this record set")
 
 
 def _split_faults(
     folder: str, split: manifest_lib.Split, manifest: manifest_lib.Manifest
 ) -> Iterator[Fault]:
-    index, fault = _checked_index(folder, split, manifest)
-    yield from _named(split.index, fault)
+    index, index_fault = None, _file_fault(folder, split.index)
+    if not index_fault:
+        try:
+            index = index_lib.load(folder, split)
+            index_fault = record_set_lib.index_fault(index, split, manifest)
+        except manifest_lib.ManifestError as error:
+            index_fault = str(error)
+    if index_fault:
+        yield Fault(split.index.file, index_fault)
     for number, shard in enumerate(split.shards):
         fault = _file_fault(folder, shard)
-        yield from _named(shard, fault)
-        if index is None:
-            continue
-        try:
-            with _opened(os.path.join(folder, shard.file)) as file:
-                rows = np.flatnonzero(index.shard == number)
-                yield from _at_most(_record_faults(file, shard, index, rows, manifest), shard)
-        except OSError:
-            pass  # the fault of the file says it
+        if fault:
+            yield Fault(shard.file, fault)
+        if index is None or index_fault:
+            continue  # nothing to compare the records with
+        rows = np.flatnonzero(index.shard == number)
+        path = os.path.join(folder, shard.file)
+        with contextlib.suppress(OSError), _opened(path) as file:  # an error is a fault above
+            yield from _limited(_record_faults(file, shard, index, rows, manifest), shard)
 
 
-def _checked_index(
-    folder: str, split: manifest_lib.Split, manifest: manifest_lib.Manifest
-) -> tuple[index_lib.Index | None, str]:
-    """Returns the index of a split, or None and what is wrong with it."""
-    fault = _file_fault(folder, split.index)
-    if fault:
-        return None, fault
-    try:
-        index = index_lib.load(folder, split)
-    except manifest_lib.ManifestError as error:
-        return None, str(error)
-    fault = record_set_lib.index_fault(index, split, manifest)
-    return (None, fault) if fault else (index, "")
-
-
-def _at_most(faults: Iterator[Fault], shard: manifest_lib.Shard) -> Iterator[Fault]:
+def _limited(faults: Iterator[Fault], shard: manifest_lib.Shard) -> Iterator[Fault]:
     for number, fault in enumerate(faults):
-        if number == _MOST_FAULTS:
-            yield Fault(shard.file, "has more faults; the rest of it was not looked at")
+        if number == _MAX_FAULTS:
+            yield Fault(shard.file, "has more faults; the rest was not checked")
             return
         yield fault
 
 
 def _opened(path: str) -> BinaryIO:
-    """Opens a regular file: opening a pipe could block, and a link could lead anywhere.
-
-    Raises:
-        OSError: if it is none or cannot be read.
-    """
+    """Opens a file if it is regular; a pipe could block, and a link could lead anywhere."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -196,61 +167,61 @@ def _record_faults(
     rows: np.ndarray,
     manifest: manifest_lib.Manifest,
 ) -> Iterator[Fault]:
-    """Holds the records that are found against those that should be there, in order."""
+    """Compares the records of a shard with the rows of the index, in order."""
     expected = {int(index.checksum[row]): int(row) for row in rows}
     by_offset = {int(index.offset[row]): int(row) for row in rows}
-    found: set[int] = set()
-    for offset, result in _records(file, sorted(by_offset), _most_record(manifest)):
+    seen: set[int] = set()
+    max_bytes = min(manifest.image_bytes, _MAX_IMAGE) + _MAX_METADATA
+    for offset, result in _records(file, sorted(by_offset), max_bytes):
         row = by_offset.get(offset)
         if isinstance(result, tfrecord.Damage):
             yield _fault(shard, index, row, f"damaged at byte {offset}: {result.reason}")
-            found |= set() if row is None else {row}
+            seen |= set() if row is None else {row}
             continue
         checksum = tfrecord.checksum(result)
-        if row is None or index.checksum[row] != checksum:  # not where it should be
+        if row is None or index.checksum[row] != checksum:  # moved, or not of this set
             row = expected.get(checksum)
         if row is None:
             yield Fault(shard.file, f"holds a foreign record at byte {offset}{_key_in(result)}")
-        elif row in found:
-            yield _fault(shard, index, row, f"stands a second time at byte {offset}")
+        elif row in seen:
+            yield _fault(shard, index, row, f"occurs again at byte {offset}")
         else:
-            found.add(row)
+            seen.add(row)
             what = _content_fault(result, index, row, manifest)
             if what:
                 yield _fault(shard, index, row, what)
-    for row in sorted(set(rows.tolist()) - found):
+    for row in sorted(set(rows.tolist()) - seen):
         yield _fault(shard, index, row, "is missing")
 
 
 def _content_fault(
     payload: bytes, index: index_lib.Index, row: int, manifest: manifest_lib.Manifest
 ) -> str:
-    """Returns in what a record differs from its row of the index, or nothing."""
+    """Returns how a record differs from its row of the index, empty if it is equal."""
     try:
         example = _decoded(payload, index, row, manifest)
         decode.decode(example.image, manifest.encoding, manifest.image_size)
     except ValueError as error:
         return f"cannot be read: {_cut(str(error))}"
     except (LookupError, StopIteration):
-        return "cannot be read: it is no tf.train.Example"
+        return "cannot be read: not a tf.train.Example"
     label, domain = int(index.label[row]), manifest.domains[index.domain[row]]
     if example.key != index.keys[row]:
         return f"has the key {_cut(os.fsdecode(example.key))!r}"
     if example.label != label:
         return f"has the label {example.label}, the index says {label}"
     if os.fsdecode(example.domain) != domain:
-        found = _cut(os.fsdecode(example.domain))
-        return f"has the domain {found!r}, the index says {domain!r}"
+        return f"has the domain {_cut(os.fsdecode(example.domain))!r}, the index says {domain!r}"
     return ""
 
 
 def _decoded(
     payload: bytes, index: index_lib.Index, row: int, manifest: manifest_lib.Manifest
 ) -> schema.Example:
-    """Returns the example of a record; the one expected, if encoding that gives these bytes.
+    """Returns the example of a record, by encoding the expected one where that gives its bytes.
 
-    Encoding takes a quarter of the time of decoding. It is tried where it can succeed: raw pixels,
-    which are the last bytes, and no group, which the index knows only as a number.
+    Encoding takes a quarter of the time of decoding. It can succeed for raw pixels, which are the
+    last bytes, of images without a group, whose name the index does not hold.
     """
     if manifest.encoding == "raw" and len(payload) > manifest.image_bytes:
         example = schema.Example(
@@ -272,51 +243,48 @@ def _key_in(payload: bytes) -> str:
 
 
 def _cut(text: str) -> str:
-    """Returns a text that others chose, at a length that can be printed."""
-    return text if len(text) <= _MOST_TEXT else f"{text[:_MOST_TEXT]} ..."
-
-
-def _most_record(manifest: manifest_lib.Manifest) -> int:
-    return min(manifest.image_bytes, _MOST_IMAGE) + _MOST_BESIDE
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]} ..."
 
 
 def _records(
-    file: BinaryIO, offsets: list[int], most: int
+    file: BinaryIO, offsets: list[int], max_bytes: int
 ) -> Iterator[tuple[int, bytes | tfrecord.Damage]]:
-    """Yields what `tfrecord.scan` does; after a damaged header goes on at the next known offset."""
+    """Yields what `tfrecord.scan` does; resumes at the next known offset after a damaged header."""
     start: int | None = 0
     while start is not None:
-        at = start
+        last = start
         result: bytes | tfrecord.Damage = b""
-        for at, result in _scan(file, start, most):
-            yield at, result
+        for last, result in _scan(file, start, max_bytes):
+            yield last, result
         lost = isinstance(result, tfrecord.Damage) and result.length == 0
-        later = [offset for offset in offsets if at < offset < os.fstat(file.fileno()).st_size]
+        later = [offset for offset in offsets if last < offset < os.fstat(file.fileno()).st_size]
         start = later[0] if lost and later else None
 
 
-def _scan(file: BinaryIO, start: int, most: int) -> Iterator[tuple[int, bytes | tfrecord.Damage]]:
-    """Yields what `tfrecord.scan` does of a file that need not fit into memory."""
+def _scan(
+    file: BinaryIO, start: int, max_bytes: int
+) -> Iterator[tuple[int, bytes | tfrecord.Damage]]:
+    """Yields what `tfrecord.scan` does for a file that may not fit into memory."""
     size = os.fstat(file.fileno()).st_size
-    window = max(_WINDOW, most + tfrecord.FRAME_BYTES)
+    window = max(_WINDOW, max_bytes + tfrecord.FRAME_BYTES)
     while start < size:
         data = os.pread(file.fileno(), window, start)
         is_last = start + len(data) >= size
         next_start = start + len(data)
-        for at, result in tfrecord.scan(data):
+        for offset, result in tfrecord.scan(data):
             if isinstance(result, tfrecord.Damage):
                 is_cut = result.length == 0 and not is_last
-                if is_cut and at:  # a record that reaches beyond the window: the next begins there
-                    next_start = start + at
+                if is_cut and offset:  # it extends beyond the window: the next one begins with it
+                    next_start = start + offset
                     break
                 reason = result.reason
                 if is_cut:
-                    reason = f"{reason.partition(' but ')[0]}, at most {most} are possible"
-                result = tfrecord.Damage(start + at, result.length, reason)
+                    reason = f"{reason.partition(' but ')[0]}, at most {max_bytes} are possible"
+                result = tfrecord.Damage(start + offset, result.length, reason)
                 if result.length == 0:
-                    yield start + at, result
+                    yield start + offset, result
                     return
-            yield start + at, result
+            yield start + offset, result
         start = next_start
 
 

@@ -1,7 +1,4 @@
-"""The flags that say what is taken from a source: which files, under which labels, as which pixels.
-
-A binary adopts them: `flags.adopt_module_key_flags(source_flags)`.
-"""
+"""The flags that say what is taken from a source: which files, which labels, which pixels."""
 
 import codecs
 import os
@@ -10,114 +7,122 @@ from absl import flags
 
 from records.common import cli
 from records.image import decode
+from records.source import label_csv, rules, trees
 from records.source import listing as sources
-from records.source import rules, trees
 from records.split import assign
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder, zip or tar that holds the images.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder, zip or tar of images to pack.")
 _LABELS = flags.DEFINE_string(
     "labels",
     "folder",
-    "`folder` (the first folder level names the class), `suffix` (what follows the last _ of the"
-    " file name does), `pattern` (see --label_pattern) or the path of a CSV, from here or from"
-    " within --source.",
+    "Where the class comes from: folder (the first folder level), suffix (the part of the file name"
+    " after the last _), pattern (see --label_pattern), or the path of a CSV, absolute or inside"
+    " --source.",
 )
 _LABEL_PATTERN = flags.DEFINE_string(
     "label_pattern",
     "",
-    "Regular expression searched in the path, as (?P<label>cat|dog)_; its groups are `label` or the"
-    " --attributes, and `group`, `domain`, `split`. With a CSV it adds to what a line says.",
+    "Regular expression searched in the path, such as (?P<label>cat|dog)_; its named groups are"
+    " label or the --attributes, and group, domain, split. Only with --labels=pattern or a CSV,"
+    " whose columns it adds to.",
 )
 _LABEL_MAP = flags.DEFINE_string(
     "label_map",
     "",
-    "What labels become: from=to,... or a CSV with the columns from,to. `age:03-Sep=3-9` is about"
-    " the attribute age; labels that are not named are an error unless *=* is.",
+    "Rename or merge labels: from=to,... or a CSV with the columns from,to. age:03-Sep=3-9 applies"
+    " to the attribute age; a label that is not named is an error unless *=* is given.",
 )
 _ATTRIBUTES = flags.DEFINE_list(
-    "attributes", [], "CSV columns or pattern groups whose combination is the class: mask,gender."
+    "attributes",
+    [],
+    "CSV columns or pattern groups whose combination is the class, such as mask,gender.",
 )
 _BANDS = flags.DEFINE_multi_string(
-    "bands", [], "Part a number into bands: age=30,60 gives <30, 30-<60, >=60; may be repeated."
+    "bands", [], "Bin a number: age=30,60 gives <30, 30-<60, >=60; may be repeated."
 )
 _CLASSES = flags.DEFINE_list(
     "classes",
     [],
-    "The classes there may be, in label order; any other is an error. `inspect_main cluster` looks"
-    " at these alone.",
+    "Allowed classes, in label order; any other is an error. `inspect_main cluster` takes only"
+    " these.",
 )
 _OVERRIDES = flags.DEFINE_string(
-    "overrides", "", "CSV with the columns path,label: the class an image has instead."
+    "overrides", "", "CSV with the columns path,label: corrected labels of single images."
 )
 _EXCLUSIONS = flags.DEFINE_string(
-    "exclusions", "", "CSV with the column path, and reason if wanted: files to leave out."
+    "exclusions", "", "CSV with the columns path and, optionally, reason: files to exclude."
 )
 _EXCLUDE = flags.DEFINE_multi_string(
-    "exclude", [], "Shell pattern of paths inside --source to leave out; may be repeated."
+    "exclude", [], "Shell pattern of paths inside --source to exclude; may be repeated."
 )
 _PATH_COLUMN = flags.DEFINE_string(
-    "path_column", "path", "CSV column: file inside --source, or a folder whose files it is about."
+    "path_column",
+    "path",
+    "CSV column: file inside --source, or a folder, whose files all get the line.",
 )
 _PATH_MATCH = flags.DEFINE_enum(
     "path_match",
     "path",
     ("path", "name"),
-    "name: only the last part of the paths counts, in the CSV and in --source.",
+    "How CSV lines and files are matched: by path, or by file name alone.",
 )
 _LABEL_COLUMN = flags.DEFINE_string("label_column", "label", "CSV column: name of the class.")
 _GROUP_COLUMN = flags.DEFINE_string(
     "group_column",
     "group",
-    "CSV column, need not be there if not named: a group stays in one split.",
+    "CSV column, optional unless given: images of a group, such as a person, stay in one split.",
 )
 _DOMAIN_COLUMN = flags.DEFINE_string(
-    "domain_column", "domain", "CSV column, need not be there if not named: where an image is from."
+    "domain_column", "domain", "CSV column, optional unless given: where an image is from."
 )
 _SPLIT_COLUMN = flags.DEFINE_string(
-    "split_column", "split", "CSV column, need not be there if not named: for --splits=given."
+    "split_column", "split", "CSV column, optional unless given: the split, for --splits=given."
 )
 _BOX_COLUMNS = flags.DEFINE_list(
-    "box_columns", [], "CSV columns left,top,right,bottom, in pixels: the part to cut out."
+    "box_columns", [], "CSV columns left,top,right,bottom of a bounding box to crop to, in pixels."
 )
 _BOX_MARGIN = flags.DEFINE_float(
-    "box_margin", 0.0, "Share of its width and height by which a box is widened on each side."
+    "box_margin", 0.0, "Margin added on each side of a box, as a share of its width and height."
 )
 _ALLOW_MISSING = flags.DEFINE_bool(
-    "allow_missing", False, "Lines of the CSV may name files that are not there; they are counted."
+    "allow_missing", False, "Count CSV lines whose file is missing instead of failing."
 )
 _CSV_ENCODING = flags.DEFINE_string(
     "csv_encoding",
     "",
-    "Encoding of the CSV of --labels (`inspect_main cluster`: of --tags), such as cp949; never"
-    " guessed: UTF-8, or UTF-16 with a byte order mark.",
+    "Encoding of the CSV of --labels (`inspect_main cluster`: of --tags), such as cp949; UTF-8, or"
+    " UTF-16 with a byte order mark, if not given.",
 )
 _SPLITS = flags.DEFINE_string(
     "splits",
     "train=0.7,validation=0.15,test=0.15",
-    "Shares name=share,...; folds=10; given (by the first folder level, the CSV or the pattern);"
-    " given,validation=0.1 takes a share out of the given train.",
+    "Splits and their shares; or folds=10; or given (by the first folder level, the CSV or the"
+    " pattern); or given,validation=0.1, which takes a share out of the given train.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 64, "Height and width of the images, in pixels.")
 _RESIZE = flags.DEFINE_enum(
-    "resize", "stretch", decode.RESIZE_MODES, "How an image that is not square becomes square."
+    "resize",
+    "stretch",
+    decode.RESIZE_MODES,
+    "How images become square: stretch (ignores the aspect ratio), crop (center) or pad (white).",
 )
 _MAX_IMAGE_MB = flags.DEFINE_integer(
-    "max_image_mb", 200, "Images that need more MiB than this to be decoded are quarantined."
+    "max_image_mb", 200, "Memory limit of decoding one image, in MiB; larger images are skipped."
 )
 _NUM_WORKERS = flags.DEFINE_integer(
-    "num_workers", 0, "Processes; 0 is one for each core. The result does not depend on it."
+    "num_workers", 0, "Worker processes; 0 is one per CPU core. The result does not depend on it."
 )
 
 _OF_A_CSV = (
     *(_PATH_COLUMN, _PATH_MATCH, _LABEL_COLUMN, _GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN),
     *(_BOX_COLUMNS, _BOX_MARGIN, _CSV_ENCODING, _ALLOW_MISSING),
 )
-# For a binary that must say which of them have no effect.
 FLAGS = (
     *(_SOURCE, _LABELS, _LABEL_PATTERN, _LABEL_MAP, _ATTRIBUTES, _BANDS, _CLASSES),
     *(_OVERRIDES, _EXCLUSIONS, _EXCLUDE, *_OF_A_CSV),
     *(_SPLITS, _IMAGE_SIZE, _RESIZE, _MAX_IMAGE_MB, _NUM_WORKERS),
 )
+NAMES = [holder.name for holder in FLAGS]
 
 
 def is_given() -> bool:
@@ -238,14 +243,14 @@ def _rule() -> rules.Rule:
     return rules.with_pattern(rule, pattern) if pattern else rule
 
 
-def _columns() -> rules.CsvColumns:
+def _columns() -> label_csv.Columns:
     if len(_BOX_COLUMNS.value) not in (0, 4):
         raise cli.UsageError(f"--box_columns must name four columns, got {_BOX_COLUMNS.value}")
     if _ATTRIBUTES.value and _LABEL_COLUMN.present:
         raise cli.UsageError("--label_column has no effect where --attributes name the columns")
     in_pattern = [name for name in _ATTRIBUTES.value if f"(?P<{name}>" in _LABEL_PATTERN.value]
     may_miss = (_GROUP_COLUMN, _DOMAIN_COLUMN, _SPLIT_COLUMN)
-    return rules.CsvColumns(
+    return label_csv.Columns(
         path=_PATH_COLUMN.value,
         label="" if "(?P<label>" in _LABEL_PATTERN.value else _LABEL_COLUMN.value,
         group=_GROUP_COLUMN.value,

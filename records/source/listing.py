@@ -1,22 +1,23 @@
 """Every file of a source, as an image with its label or as an exclusion with its reason.
 
-Keys are paths inside the source with `/` between their parts; bytes that are not UTF-8 survive in
-them as Python's surrogate escapes. Images stand in columns, not in objects, so that a tree of a
-million files can be listed in little memory.
+Keys are paths inside the source with `/` as separator; bytes that are not UTF-8 are surrogate
+escapes in them. Images are columns, not objects: a tree may have a million files.
 """
 
 import array
 import dataclasses
 import fnmatch
+import itertools
 import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from records.common.byte_strings import Strings, StringsWriter, raw, text
-from records.source import rules, trees
+from records.common.byte_strings import raw, text
+from records.source import label_csv, rules, trees
 from records.source.rules import SourceError
 from records.split import assign
 
@@ -25,17 +26,17 @@ _IMAGE_SUFFIXES = (
     *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".jp2", ".heic"),
 )
 
+# The detail in `rejects.jsonl` where the reason says all; digests of sets depend on the text.
+_EXCLUDED = "left out"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One image to be packed.
+    """One image of a source; `group`, `domain` and `split` are those of `label_csv.Facts`.
 
     Attributes:
-        key: stable name: path inside the source; with a box, `#left,top,right,bottom` behind it.
+        key: path inside the source, for a crop followed by `#left,top,right,bottom`.
         label: name of its class.
-        group: name of the set that must stay in one split; None ties it to nothing.
-        domain: where it comes from, empty if there is only one.
-        split: which split it belongs to, empty if not given.
     """
 
     key: str
@@ -46,13 +47,20 @@ class SourceImage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Exclusion:
-    """A file that is left out, and why; `label` is empty where the class is unknown."""
+class OmittedFile:
+    """A file that is not in a set: excluded by choice, or skipped because it cannot be used.
+
+    Attributes:
+        key: its path inside the source.
+        label: name of its class, empty if unknown.
+        reason: a short code to count by.
+        detail: the reason in words.
+    """
 
     key: str
     label: str
     reason: str
-    detail: str = "left out"
+    detail: str = _EXCLUDED
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,34 +68,32 @@ class Listing:
     """Every file of a source, each once, in the order of key bytes.
 
     Attributes:
-        tree: where the bytes are.
+        tree: the files.
         keys: of the images.
-        file_keys: of the files they are in; the same object as `keys` unless there are boxes.
+        file_keys: of their files; the same object as `keys` unless there are boxes.
         label: int32 [n], position in `class_names`.
         class_names: in label order.
         attributes: values of each attribute, if classes are combinations of them.
         group: int32 [n], position in `group_names`, -1 for none.
         group_names: distinct.
-        domain: int32 [n], position in `domains`.
-        domains: sorted.
-        split: int16 [n], position in `split_names`, -1 where it is not given.
-        split_names: sorted.
+        domain: int32 [n], position in `domains`, which are sorted.
+        split: int16 [n], position in `split_names`, which are sorted; -1 where it is not given.
         box: float64 [n, 4], or None.
         stamp: uint32 [n], see `trees.Entry`.
         span: int64 [n, 5], the fields of `trees.Span`, or None in a folder.
-        excluded: what is left out.
+        excluded: the files that are not among the images.
         settings: how labels were found, for the manifest.
         warnings: what looks unintended, a sentence each.
     """
 
     tree: trees.Tree
-    keys: Strings
-    file_keys: Strings
+    keys: Sequence[bytes]
+    file_keys: Sequence[bytes]
     label: np.ndarray
     class_names: tuple[str, ...]
     attributes: Mapping[str, tuple[str, ...]]
     group: np.ndarray
-    group_names: Strings
+    group_names: Sequence[bytes]
     domain: np.ndarray
     domains: tuple[str, ...]
     split: np.ndarray
@@ -95,12 +101,21 @@ class Listing:
     box: np.ndarray | None
     stamp: np.ndarray
     span: np.ndarray | None
-    excluded: tuple[Exclusion, ...]
+    excluded: tuple[OmittedFile, ...]
     settings: Mapping[str, Any]
     warnings: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def read(self, row: int) -> bytes:
+        """Returns the bytes of the file of an image; raises as `trees.read`."""
+        span = None if self.span is None else trees.Span(*self.span[row].tolist())
+        return trees.read(self.tree.path, self.file_keys[row], span)
+
+    def box_of(self, row: int) -> list[float] | None:
+        """Returns left, top, right, bottom of an image in its file; None for all of the file."""
+        return None if self.box is None else self.box[row].tolist()
 
     @property
     def images(self) -> Iterator[SourceImage]:
@@ -117,13 +132,13 @@ class Listing:
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What is corrected or left out by name.
+    """Corrections and exclusions by name.
 
     Attributes:
         exclude: shell patterns, matched against keys.
-        exclusions: CSV with the columns `path` and, if wanted, `reason`: files to leave out.
-        overrides: CSV with the columns `path` and `label`: the class that an image has instead.
-        allow_missing: rows of the label CSV may name files that are not there; they are counted.
+        exclusions: CSV of files to exclude, with the column `path` and optionally `reason`.
+        overrides: CSV with the columns `path` and `label`, the corrected class.
+        allow_missing: rows of the label CSV may name files that do not exist; they are counted.
     """
 
     exclude: tuple[str, ...] = ()
@@ -138,15 +153,15 @@ def list_images(
     classes: rules.Classes | None = None,
     selection: Selection | None = None,
 ) -> Listing:
-    """Returns every file of a tree with what the rule says about it.
+    """Returns every file of a tree with the facts that the rule gives.
 
-    Hidden files, files that are not regular, those that a pattern or list leaves out, and those
-    that the rule is silent about are exclusions; but a file that is an image by name and that the
-    rule of folders, suffixes or a pattern is silent about is an error.
+    Excluded are hidden files, files that are not regular, those that a pattern or list excludes,
+    and those without a label. But an image, by its extension, to which a rule of folders, suffixes
+    or a pattern gives no label is an error.
 
     Raises:
-        SourceError: naming the file, if a label is missing or not allowed, a list names no file, a
-            row of the CSV names none, some splits are given and some are not, or there is no image.
+        SourceError: naming the file, if a label is missing or not allowed, a line of a list or of
+            the CSV names no file, or there is no image.
         TreeError: if a folder cannot be listed.
     """
     classes, selection = classes or rules.Classes(), selection or Selection()
@@ -169,13 +184,13 @@ def from_csv(
     root: str,
     csv_path: str,
     *,
-    columns: rules.CsvColumns | None = None,
+    columns: label_csv.Columns | None = None,
     encoding: str = "",
     exclude: Sequence[str] = (),
 ) -> Listing:
     """Returns the images that a CSV names; files that no row names are `not_in_csv`.
 
-    See `list_images` and `labels.CsvTable`.
+    See `list_images` and `label_csv.Table`.
     """
     rule = rules.by_csv(csv_path, columns, encoding=encoding)
     return list_images(trees.open_tree(root), rule, selection=Selection(exclude=tuple(exclude)))
@@ -193,22 +208,24 @@ class _Lister:
         self._out = _table(selection.exclusions, "reason", needed=False)
         self._overrides = _table(selection.overrides, "label")
         self._used: set[str] = set()  # of the overrides
-        self._values: dict[tuple[str, ...], int] = {}
-        self._groups: dict[str, int] = {}
-        self._domains: dict[str, int] = {}
-        self._splits: dict[str, int] = {}
-        self._keys, self._file_keys = StringsWriter(), StringsWriter()
+        # Numbers of names, in the order of their first use.
+        self._values: dict[tuple[str, ...], int] = defaultdict(itertools.count().__next__)
+        self._groups, self._domains, self._splits = (
+            defaultdict[str, int](itertools.count().__next__) for _ in range(3)
+        )
+        self._keys: list[bytes] = []
+        self._file_keys: list[bytes] = []
         codes = {"value": "i", "group": "i", "domain": "i", "split": "h"}
         self._columns = {name: array.array(code) for name, code in codes.items()}
         self._stamps, self._spans = array.array("I"), array.array("q")
         self._boxes = array.array("d")
         self._excluded: list[tuple[str, tuple[str, ...] | None, str, str]] = []
-        self._forms = array.array("q")  # hashes of the composed form of keys
+        self._forms = array.array("q")  # hashes of the NFC form of keys
 
     def add(self, entry: trees.Entry) -> None:
-        """Takes one file."""
+        """Adds one file."""
         key = text(entry.key)
-        if not key.isascii():
+        if not key.isascii():  # ASCII has only one Unicode form
             self._forms.append(hash(unicodedata.normalize("NFC", key)))
         reason, detail = self._reason(key, entry)
         if reason:
@@ -216,7 +233,7 @@ class _Lister:
             return
         facts = self._rule.find(key)
         if not facts:
-            self._excluded.append((key, None, self._silence(key), "left out"))
+            self._excluded.append((key, None, self._unlabelled(key), _EXCLUDED))
         for fact in facts:
             overridden = key in self._overrides
             values = self._override(key) if overridden else self._classes.values(repr(key), fact)
@@ -229,17 +246,17 @@ class _Lister:
                 self._unused.discard(pattern)
                 if entry.reason != "hidden":
                     return "excluded_by_pattern", pattern
-        return (
-            ("excluded_by_list", listed[1] or "left out") if listed else (entry.reason, "left out")
-        )
+        if listed:
+            return "excluded_by_list", listed[1] or _EXCLUDED
+        return entry.reason, _EXCLUDED
 
     def _known_values(self, key: str, reason: str) -> tuple[str, ...] | None:
-        """Returns the class of a file that is left out, if it is known."""
+        """Returns the class of an excluded file, None if unknown."""
         by_folder = self._rule.settings["rule"].endswith("folder")
         if reason == "linked_folder" and by_folder and not self._rule.find(key):
             raise SourceError(
-                f"the class folder {key!r} is a link to a folder, and those are not followed; put"
-                " the folder itself there or leave it out with --exclude"
+                f"the class folder {key!r} is a link, and links to folders are not followed;"
+                " replace it by the folder itself, or exclude it with --exclude"
             )
         try:
             facts = self._rule.csv.peek(key) if self._rule.csv else self._rule.find(key)
@@ -247,14 +264,14 @@ class _Lister:
         except SourceError:
             return None
 
-    def _silence(self, key: str) -> str:
-        """Returns the reason of a file that the rule is silent about."""
+    def _unlabelled(self, key: str) -> str:
+        """Returns why a file has no label."""
         if self._rule.csv:
             return "not_in_csv"
         if key.lower().endswith(_IMAGE_SUFFIXES):
             raise SourceError(
-                f"{key!r}: the rule ({self._rule.settings['rule']}) does not say its class; move"
-                " it into a class folder, change --labels or leave it out with --exclude"
+                f"{key!r}: the rule ({self._rule.settings['rule']}) does not give its class; move"
+                " it into a class folder, change --labels or exclude it with --exclude"
             )
         return "no_label"
 
@@ -274,7 +291,8 @@ class _Lister:
         for name, value in zip(attributes or ("label",), values, strict=True):
             allowed = self._classes.allowed(name)
             if allowed and value not in allowed:
-                raise SourceError(f"{where}: the {name} {value!r} is none of {', '.join(allowed)}")
+                allowed_names = ", ".join(allowed)
+                raise SourceError(f"{where}: {name} must be one of {allowed_names}, got {value!r}")
         return values
 
     def _append(self, entry: trees.Entry, fact: rules.Facts, values: tuple[str, ...]) -> None:
@@ -285,27 +303,22 @@ class _Lister:
             self._boxes.extend(fact.box)
         self._keys.append(key)
         columns = self._columns
-        columns["value"].append(self._values.setdefault(values, len(self._values)))
-        group = -1
-        if fact.group is not None:
-            group = self._groups.setdefault(fact.group, len(self._groups))
-        columns["group"].append(group)
-        columns["domain"].append(self._domains.setdefault(fact.domain, len(self._domains)))
-        split = -1
-        if fact.split:
-            split = self._splits.setdefault(assign.usual_name(fact.split), len(self._splits))
-        columns["split"].append(split)
+        columns["value"].append(self._values[values])
+        columns["group"].append(-1 if fact.group is None else self._groups[fact.group])
+        columns["domain"].append(self._domains[fact.domain])
+        split = assign.usual_name(fact.split)
+        columns["split"].append(self._splits[split] if split else -1)
         self._stamps.append(entry.stamp)
         if entry.span:
             self._spans.extend(dataclasses.astuple(entry.span))
 
     def listing(self, tree: trees.Tree) -> Listing:
-        """Returns what was taken."""
+        """Returns the files added so far."""
         self._check_lists()
         missing = self._missing_rows(tree)
-        if not len(self._keys):
-            left_out = f"{len(self._excluded)} files left out"
-            raise SourceError(f"no image found in {tree.name or tree.path} ({left_out})")
+        if not self._keys:
+            excluded = f"{len(self._excluded)} files excluded"
+            raise SourceError(f"no image found in {tree.name or tree.path} ({excluded})")
         seen: dict[str, set[str]] = {}
         for values in self._values:
             for name, value in zip(self._classes.attributes or ("label",), values, strict=True):
@@ -314,31 +327,30 @@ class _Lister:
         class_names = rules.class_names(ordered)
         numbers = {name: number for number, name in enumerate(class_names)}
         label_of = [numbers[rules.JOINER.join(values)] for values in self._values]
-        keys = self._keys.strings()
         boxed = len(self._boxes) > 0
         domains, domain = _in_order(self._domains, self._columns["domain"])
         split_names, split = _in_order(self._splits, self._columns["split"])
-        excluded = [
-            Exclusion(key, rules.JOINER.join(values or ()), reason, detail)
+        exclusions = [
+            OmittedFile(key, rules.JOINER.join(values or ()), reason, detail)
             for key, values, reason, detail in self._excluded
         ]
         return Listing(
             tree=tree,
-            keys=keys,
-            file_keys=self._file_keys.strings() if boxed else keys,
-            label=np.array(label_of, np.int32)[_numbers(self._columns["value"])],
+            keys=self._keys,
+            file_keys=self._file_keys if boxed else self._keys,
+            label=np.array(label_of, np.int32)[np.array(self._columns["value"])],
             class_names=class_names,
             attributes=ordered if self._classes.attributes else {},
-            group=_narrow(_numbers(self._columns["group"])),
-            group_names=Strings.of(raw(name) for name in self._groups),
-            domain=_narrow(domain),
+            group=np.array(self._columns["group"]),
+            group_names=[raw(name) for name in self._groups],
+            domain=domain,
             domains=domains,
-            split=_narrow(split),
+            split=split,
             split_names=split_names,
-            box=_numbers(self._boxes).reshape(-1, 4) if boxed else None,
-            stamp=_numbers(self._stamps),
-            span=_numbers(self._spans).reshape(-1, 5) if len(self._spans) else None,
-            excluded=tuple(excluded + missing),
+            box=np.array(self._boxes).reshape(-1, 4) if boxed else None,
+            stamp=np.array(self._stamps),
+            span=np.array(self._spans).reshape(-1, 5) if len(self._spans) else None,
+            excluded=tuple(exclusions + missing),
             settings=self._settings(),
             warnings=tuple(self._warnings()),
         )
@@ -351,11 +363,11 @@ class _Lister:
             for key in sorted(left):
                 line, _ = {**self._out, **self._overrides}[key]
                 is_out = any(key == excluded for excluded, *_ in self._excluded)
-                why = "; --exclusions or --exclude leaves it out" if is_out else ""
-                raise SourceError(f"{path}, line {line}: {key!r} is no file that is used{why}")
+                why = "; it is excluded by --exclusions or --exclude" if is_out else ""
+                raise SourceError(f"{path}, line {line}: {key!r} is not among the images{why}")
 
-    def _missing_rows(self, tree: trees.Tree) -> list[Exclusion]:
-        """Returns the rows of the CSV that name no file, if that is allowed."""
+    def _missing_rows(self, tree: trees.Tree) -> list[OmittedFile]:
+        """Returns the rows of the CSV that name no file, if they are allowed."""
         if self._rule.csv is None:
             return []
         names = {key for key, *_ in self._excluded}
@@ -364,13 +376,13 @@ class _Lister:
             line, key = missing[0]
             hint = ""
             if hash(unicodedata.normalize("NFC", key)) in self._forms:
-                hint = "; a file of that name in another Unicode form (NFC, NFD) is there"
+                hint = "; there is a file of that name in another Unicode form (NFC, NFD)"
             raise SourceError(
-                f"{self._rule.csv.path}, line {line}: {key!r} is no file in"
+                f"{self._rule.csv.path}, line {line}: {key!r} is not a file in"
                 f" {tree.name or tree.path}{hint} ({len(missing)} such rows;"
-                " --path_match=name looks at file names alone, --allow_missing counts them instead)"
+                " --path_match=name compares file names alone, --allow_missing counts them instead)"
             )
-        return [Exclusion(key, "", "missing_file", "named by the CSV") for _, key in missing]
+        return [OmittedFile(key, "", "missing_file", "named by the CSV") for _, key in missing]
 
     def _settings(self) -> dict[str, Any]:
         settings = {**self._rule.settings, **self._classes.settings()}
@@ -382,35 +394,24 @@ class _Lister:
         if len(self._values) == 1 and not self._classes.names:
             (only,) = self._values
             yield (
-                f"there is one class only, {rules.JOINER.join(only)!r}; if that is the folder"
-                " around the class folders, pack what is in it"
+                f"there is only one class, {rules.JOINER.join(only)!r}; if it is the folder of the"
+                " class folders, use it as --source"
             )
         forms = np.array(self._forms)
         twice = len(forms) - len(np.unique(forms))
         if twice:
-            yield f"{twice} names stand there in two Unicode forms (NFC, NFD); all are kept"
+            yield f"{twice} names occur in two Unicode forms (NFC and NFD); all are kept"
         for pattern in sorted(self._unused):
             yield f"--exclude={pattern} matches no file"
 
 
 def _table(path: str, column: str, *, needed: bool = True) -> dict[str, tuple[int, str]]:
-    return rules.key_table(path, column, needed=needed) if path else {}
+    return label_csv.key_table(path, column, needed=needed) if path else {}
 
 
 def _in_order(names: Mapping[str, int], column: array.array) -> tuple[tuple[str, ...], np.ndarray]:
-    """Returns the names sorted, and the column with their new numbers; -1 stays."""
+    """Returns the names sorted, and the column renumbered; -1 stays."""
     ordered = sorted(names)
-    place = {name: number for number, name in enumerate(ordered)}
-    new = np.array([place[name] for name in names] + [-1], column.typecode)
+    rank = {name: number for number, name in enumerate(ordered)}
+    new = np.array([rank[name] for name in names] + [-1], column.typecode)
     return tuple(ordered), new[np.array(column)]
-
-
-def _narrow(column: np.ndarray) -> np.ndarray:
-    """Returns a column that has one value only as that value, repeated without memory."""
-    alike = bool((column == column[0]).all())
-    return np.broadcast_to(column[0], len(column)) if alike else column
-
-
-def _numbers(column: array.array) -> np.ndarray:
-    """Returns a column as it stands in memory, not copied."""
-    return np.frombuffer(column, column.typecode)

@@ -1,49 +1,23 @@
-"""What an image is labelled: a rule, then a map, bands, a product of attributes.
+"""How an image gets its label: a rule, then a map, bands and a combination of attributes.
 
-A rule gives for the key of a file the facts known about it, one for each image that the file holds:
-usually one, several where a CSV gives boxes, none where the rule is silent. Values then go through
-the map and the bands, and either the value named `label` is the class or, where attributes are
-named, the combination of their values is.
+From the key of a file a rule gives the facts of each image in it: usually one, several where a CSV
+gives boxes, none where the rule does not apply. Values then go through the map and the bands; the
+class is the value named `label` or, where attributes are named, the combination of their values.
 """
 
-import csv
 import dataclasses
 import itertools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from records.common import errors
+from records.source import label_csv
+from records.source.label_csv import Facts, SourceError
 
-JOINER = "|"  # between the values of a combined class name, so that names can be taken apart
-_MOST_CLASSES = 100_000  # a product of attributes has as many as it has combinations
-REST = "*"  # in a map: every value that is not named; as its target: keeps its name
-
-Box = tuple[float, float, float, float]
-
-
-class SourceError(errors.DatapipeError, ValueError):
-    """The source or the CSV does not say what the image or its label is."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known about one image.
-
-    Attributes:
-        values: of `label` or of each attribute, by name.
-        group: name of the set that must stay in one split; None ties it to nothing.
-        domain: where it comes from, empty if there is only one.
-        split: which split it belongs to, empty if not given.
-        box: left, top, right, bottom of the part to cut out, in pixels of the upright picture.
-    """
-
-    values: Mapping[str, str]
-    group: str | None = None
-    domain: str = ""
-    split: str = ""
-    box: Box | None = None
+JOINER = "|"  # joins values to a class name; no value may contain it
+_MAX_CLASSES = 100_000  # combinations of attributes
+REST = "*"  # in a map: every value that is not named; as a target: the value itself
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,42 +25,18 @@ class Rule:
     """Where labels come from.
 
     Attributes:
-        find: gives the facts of a key.
-        settings: what the rule is, for the manifest.
-        csv: the table it asks, if it does.
+        find: returns the facts of a key.
+        settings: a description of the rule, for the manifest.
+        csv: the table it uses, if any.
     """
 
     find: Callable[[str], Sequence[Facts]]
     settings: Mapping[str, str]
-    csv: "CsvTable | None" = None
-
-
-@dataclasses.dataclass(frozen=True)
-class CsvColumns:
-    """Names of the columns of a label CSV.
-
-    `group`, `domain` and `split` may be absent from the header, unless `required` names them.
-    `label` must be there if it is not empty and no attributes are named. With `by_name` only the
-    last part of a path counts, in the CSV and in the source, where it must then be unique.
-    """
-
-    path: str = "path"
-    label: str = "label"
-    group: str = "group"
-    domain: str = "domain"
-    split: str = "split"
-    box: tuple[str, ...] = ()
-    attributes: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    by_name: bool = False
+    csv: label_csv.Table | None = None
 
 
 def by_folder(*, given_splits: bool = False) -> Rule:
-    """Returns the rule that the first folder level names the class.
-
-    Args:
-        given_splits: the first level names the split and the second the class.
-    """
+    """The first folder level names the class, or with `given_splits` the split before the class."""
     depth = 2 if given_splits else 1
 
     def find(key: str) -> Sequence[Facts]:
@@ -100,12 +50,9 @@ def by_folder(*, given_splits: bool = False) -> Rule:
 
 
 def by_suffix(*, given_splits: bool = False) -> Rule:
-    """Returns the rule that the label is what follows the last `_` of the name, less its extension.
+    """The label follows the last `_` of the file name: `face_0012_01.jpg` is labelled `01`.
 
-    `face_0012_01.jpg` is labelled `01`.
-
-    Args:
-        given_splits: the first folder level names the split.
+    With `given_splits` the first folder level names the split.
     """
 
     def find(key: str) -> Sequence[Facts]:
@@ -120,22 +67,17 @@ def by_suffix(*, given_splits: bool = False) -> Rule:
 
 
 def by_pattern(pattern: str) -> Rule:
-    """Returns the rule that a regular expression, searched in the key, takes apart.
+    """A regular expression is searched in the key.
 
-    Its named groups are `label` or the attributes, and `group`, `domain`, `split` if it has them;
-    a single group without a name is the label.
-
-    Raises:
-        SourceError: if it is no regular expression or has no group.
+    Its named groups are `label` or the attributes and optionally `group`, `domain` and `split`; a
+    single group without a name is the label.
     """
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise SourceError(f"{pattern!r} is no regular expression: {error}") from None
+        raise SourceError(f"{pattern!r} is not a regular expression: {error}") from None
     if not compiled.groups or (not compiled.groupindex and compiled.groups > 1):
-        raise SourceError(
-            f"the pattern must name its groups, as in (?P<label>...), got {pattern!r}"
-        )
+        raise SourceError(f"a pattern must name its groups, like (?P<label>...), got {pattern!r}")
 
     def find(key: str) -> Sequence[Facts]:
         found = compiled.search(key)
@@ -150,19 +92,16 @@ def by_pattern(pattern: str) -> Rule:
     return Rule(find, {"rule": "pattern", "pattern": pattern})
 
 
-def by_csv(path: str, columns: CsvColumns | None = None, *, encoding: str = "") -> Rule:
-    """Returns the rule that a CSV says it; see `CsvTable`."""
-    columns = columns or CsvColumns()
-    table = CsvTable(path, columns, encoding=encoding)
-    said = {"rule": "csv", **{k: str(v) for k, v in dataclasses.asdict(columns).items() if v}}
-    return Rule(table.find, said, table)
+def by_csv(path: str, columns: label_csv.Columns | None = None, *, encoding: str = "") -> Rule:
+    """A CSV names the class; see `label_csv.Table`."""
+    columns = columns or label_csv.Columns()
+    table = label_csv.Table(path, columns, encoding=encoding)
+    named = {name: str(value) for name, value in dataclasses.asdict(columns).items() if value}
+    return Rule(table.find, {"rule": "csv", **named}, table)
 
 
 def with_pattern(rule: Rule, pattern: str) -> Rule:
-    """Returns a rule whose facts also have what `by_pattern` finds in the key.
-
-    Where both say a thing, the pattern holds.
-    """
+    """Returns a rule with the facts of both; a value of the pattern takes precedence."""
     from_key = by_pattern(pattern)
 
     def find(key: str) -> Sequence[Facts]:
@@ -183,113 +122,16 @@ def with_pattern(rule: Rule, pattern: str) -> Rule:
     return Rule(find, {**rule.settings, **from_key.settings, "rule": "csv, pattern"}, rule.csv)
 
 
-class CsvTable:
-    """The rows of a label CSV: a row names a file, or a folder whose files all get its values.
-
-    The files of a folder that a row names are one group, if the row does not say another.
-    """
-
-    def __init__(self, path: str, columns: CsvColumns, *, encoding: str = ""):
-        """Reads the CSV.
-
-        Args:
-            path: of the CSV, with a header line.
-            columns: names of its columns.
-            encoding: empty for UTF-8, or what its byte order mark says; never guessed.
-
-        Raises:
-            SourceError: with the line number, if it cannot be decoded, a column is missing, a value
-                is empty or has spaces around it, a box is no box, or a path stands twice.
-        """
-        self.path = path
-        self._by_name = columns.by_name
-        self._files: dict[str, str] = {}  # the file that has a name
-        self._lines: dict[str, int] = {}
-        self._facts: dict[str, tuple[Facts, ...]] = {}
-        self._matched: set[str] = set()
-        for line, row in csv_rows(path, encoding, _needed(columns)):
-            key, facts = self._read_row(f"{path}, line {line}", row, columns)
-            key = _name(key) if self._by_name else key
-            before = self._facts.get(key, ())
-            if before and (facts.box is None or facts.box in {one.box for one in before}):
-                raise SourceError(
-                    f"{path}, line {line}: {key!r} stands there a second time (several images of"
-                    " one file need --box_columns)"
-                )
-            self._lines.setdefault(key, line)
-            self._facts[key] = (*before, facts)
-
-    def _read_row(
-        self, where: str, row: Mapping[str, str], columns: CsvColumns
-    ) -> tuple[str, Facts]:
-        named = {columns.label: "label"} if columns.label in row else {}
-        named |= {name: name for name in columns.attributes}
-        for column in (columns.path, *named):
-            value = row[column]
-            if not value:
-                raise SourceError(f"{where}: the column {column!r} is empty")
-            if value != value.strip() and column != columns.path:
-                raise SourceError(f"{where}: {column} {value!r} has spaces around it")
-        facts = Facts(
-            values={name: row[column] for column, name in named.items()},
-            group=row.get(columns.group) or None,
-            domain=row.get(columns.domain) or "",
-            split=row.get(columns.split) or "",
-            box=_box(where, [row[name] for name in columns.box]) if columns.box else None,
-        )
-        return row[columns.path].rstrip("/"), facts
-
-    def find(self, key: str) -> Sequence[Facts]:
-        """Returns the facts of the row that names the file, or the nearest folder above it."""
-        if self._by_name:
-            return self._find_name(key)
-        name = key
-        while name:
-            for spelled in (name, name.replace("/", "\\")):  # a CSV made on Windows
-                if spelled in self._facts:
-                    self._matched.add(spelled)
-                    facts = self._facts[spelled]
-                    if name != key:
-                        facts = tuple(dataclasses.replace(f, group=f.group or name) for f in facts)
-                    return facts
-            name = name.rpartition("/")[0]
-        return ()
-
-    def peek(self, key: str) -> Sequence[Facts]:
-        """Returns the facts of a file that is left out, so that its name stays free for another."""
-        if not self._by_name:
-            return self.find(key)
-        self._matched.add(_name(key))
-        return self._facts.get(_name(key), ())
-
-    def _find_name(self, key: str) -> Sequence[Facts]:
-        name = _name(key)
-        facts = self._facts.get(name, ())
-        if facts and self._files.setdefault(name, key) != key:
-            raise SourceError(
-                f"{self.path}, line {self._lines[name]}: {name!r} may be {self._files[name]!r} or"
-                f" {key!r}"
-            )
-        self._matched.update([name] if facts else [])
-        return facts
-
-    def unmatched(self) -> Iterator[tuple[int, str]]:
-        """Yields (line, path) of the rows that no file belongs to."""
-        for key, line in self._lines.items():
-            if key not in self._matched:
-                yield line, key
-
-
 @dataclasses.dataclass(frozen=True)
 class Classes:
     """How the values of an image become its class.
 
     Attributes:
-        value_map: by name of the value (`label` or an attribute): what each becomes. A value that
-            the map does not name is an error, unless it names `*`, whose target `*` keeps names.
-        bands: by attribute: rising edges that part numbers into `<30`, `30-<60`, `>=60`.
-        attributes: whose combination is the class; empty: the value `label` is.
-        names: the classes there may be, in label order; empty: those that occur, sorted.
+        value_map: by name of the value (`label` or an attribute): what each value becomes. A value
+            that the map does not name is an error, unless the map names `*`; `*=*` keeps values.
+        bands: by attribute: ascending edges that divide numbers into `<30`, `30-<60`, `>=60`.
+        attributes: their combination is the class; empty: the value named `label` is.
+        names: the allowed classes in label order; empty: those that occur, sorted.
     """
 
     value_map: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
@@ -300,85 +142,78 @@ class Classes:
     def __post_init__(self) -> None:
         for name, edges in self.bands.items():
             if not edges or any(a >= b for a, b in itertools.pairwise(edges)):
-                raise ValueError(f"bands of {name!r} must have rising edges, got {list(edges)}")
+                raise ValueError(f"bands of {name!r} must have ascending edges, got {list(edges)}")
         if len(set(self.names)) < len(self.names):
             raise ValueError(f"class names must be distinct, got {list(self.names)}")
         if self.names and self.attributes:
-            raise ValueError("class names come from the attributes where attributes are named")
+            raise ValueError(
+                "class names and attributes exclude each other, as attributes make the class"
+                f" names, got {', '.join(self.names)} and {', '.join(self.attributes)}"
+            )
         known = self.attributes or ("label",)
         if len(set(known)) < len(known):
             raise ValueError(f"attributes must be distinct, got {', '.join(known)}")
         for name in (*self.value_map, *self.bands):
             if name not in known:
                 raise ValueError(
-                    f"a map or bands of {name!r} have no effect: labels are made of"
+                    f"a map or bands for {name!r} have no effect: the class depends on"
                     f" {', '.join(known)} (write attribute:from=to in a map)"
                 )
 
     def allowed(self, name: str) -> tuple[str, ...]:
-        """Returns the values that `label` or an attribute may have; empty: any."""
+        """Returns the allowed values of `label` or an attribute; empty: all are."""
         return _band_names(self.bands[name]) if name in self.bands else self.names
 
     def values(self, where: str, facts: Facts) -> tuple[str, ...]:
-        """Returns the value of `label`, or of each attribute in order.
-
-        Raises:
-            SourceError: if one is missing, not in the map, no number for its bands, or not one of
-                the classes there may be; `where` says whose it is.
-        """
+        """Returns the value of `label`, or of each attribute in order; `where` is for errors."""
         return tuple(self._value(where, facts, name) for name in self.attributes or ("label",))
 
     def _value(self, where: str, facts: Facts, name: str) -> str:
         value = facts.values.get(name, "")
         if not value:
             known = ", ".join(facts.values) or "nothing"
-            raise SourceError(f"{where}: its rule gives no {name!r} (it gives {known})")
+            raise SourceError(f"{where}: the rule gives no {name!r} (it gives {known})")
         if name in self.value_map:
             mapping = self.value_map[name]
             if value not in mapping and REST not in mapping:
                 raise SourceError(
                     f"{where}: the {name} {value!r} is not in the map of {', '.join(mapping)}"
-                    f" ({REST}={REST} lets others be)"
+                    f" ({REST}={REST} keeps other values)"
                 )
             target = mapping.get(value, mapping.get(REST, ""))
             value = value if target == REST else target
         if name in self.bands:
             value = _band(f"{where}: the {name}", value, self.bands[name])
         if self.attributes and JOINER in value:
-            raise SourceError(f"{where}: the {name} {value!r} holds {JOINER!r}, which joins names")
+            raise SourceError(f"{where}: the {name} must not contain {JOINER!r}, got {value!r}")
         if self.names and value not in self.names:
-            raise SourceError(
-                f"{where}: the class {value!r} is none of {', '.join(map(repr, self.names))}"
-            )
+            names = ", ".join(self.names)
+            raise SourceError(f"{where}: the class must be one of {names}, got {value!r}")
         return value
 
     def settings(self) -> dict[str, object]:
-        """Returns what is not as by default, for the manifest."""
+        """Returns the options that are set, for the manifest."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value}
 
     def ordered(self, seen: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
-        """Returns the values of each attribute in the order of labels.
-
-        Args:
-            seen: values that occur, by name.
-        """
+        """Returns the values of each attribute in label order; `seen` holds those that occur."""
         result = {}
         for name, values in seen.items():
             result[name] = self.allowed(name) or tuple(sorted(values))
         count = math.prod(map(len, result.values()))
-        if count > _MOST_CLASSES:
+        if count > _MAX_CLASSES:
             largest = max(result, key=lambda name: len(result[name]))
             raise SourceError(
-                f"{count:,} classes, the limit is {_MOST_CLASSES:,}; {largest} alone has"
-                f" {len(result[largest]):,} values (numbers can be parted with --bands)"
+                f"{count:,} classes, the limit is {_MAX_CLASSES:,}; {largest} alone has"
+                f" {len(result[largest]):,} values (--bands groups numbers)"
             )
         return result
 
 
 def class_names(values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Returns the names of all combinations, the last attribute changing fastest.
+    """Returns all combinations, the last attribute changing fastest.
 
-    `rows.attributes` is the inverse.
+    `record_set.attribute_values` is the inverse.
     """
     return tuple(JOINER.join(combination) for combination in itertools.product(*values.values()))
 
@@ -386,39 +221,32 @@ def class_names(values: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 def parse_map(text: str) -> dict[str, dict[str, str]]:
     """Returns a value map from `01=worn,02=worn` or `age:03-Sep=3-9,age:*=*`, or from a CSV file.
 
-    A CSV has the columns `from` and `to`, and `attribute` if it is not about `label`.
-
-    Raises:
-        SourceError: if a part is not `from=to`, or a value is named twice.
+    A CSV has the columns `from` and `to`, and `attribute` for maps of other values than `label`.
     """
     rows: list[tuple[str, str, str, str]] = []
     if "=" not in text and not os.path.exists(text):
         raise SourceError(f"a map must be from=to,... or a CSV file, got {text!r}")
     if not os.path.exists(text):
-        for part in text.split(","):
-            source, equals, target = part.strip().partition("=")
+        for entry in text.split(","):
+            source, equals, target = entry.strip().partition("=")
             name, _, value = source.rpartition(":")
-            rows.append((repr(part), name or "label", value, target if equals else ""))
+            rows.append((repr(entry), name or "label", value, target if equals else ""))
     else:
-        for line, row in csv_rows(text, "", ("from", "to")):
+        for line, row in label_csv.rows(text, "", ("from", "to")):
             name = row.get("attribute") or "label"
             rows.append((f"{text}, line {line}", name, row["from"], row["to"]))
     result: dict[str, dict[str, str]] = {}
     for where, name, value, target in rows:
         if not value or not target:
-            raise SourceError(f"a map must have parts from=to, got {where}")
+            raise SourceError(f"a map must have entries from=to, got {where}")
         if value in result.setdefault(name, {}):
-            raise SourceError(f"{where}: {value!r} stands in the map a second time")
+            raise SourceError(f"{where}: {value!r} is in the map twice")
         result[name][value] = target
     return result
 
 
 def parse_bands(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """Returns bands from texts such as `age=30,60`.
-
-    Raises:
-        SourceError: if one is not a name and numbers.
-    """
+    """Returns bands from texts such as `age=30,60`."""
     result = {}
     for text in texts:
         name, _, edges = text.partition("=")
@@ -429,119 +257,17 @@ def parse_bands(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
     return result
 
 
-def key_table(path: str, column: str, *, needed: bool = True) -> dict[str, tuple[int, str]]:
-    """Returns (line, value of `column`) by key, from a CSV with the columns `path` and that one.
-
-    Raises:
-        SourceError: as for a label CSV; a value may be empty only if it is not `needed`.
-    """
-    result: dict[str, tuple[int, str]] = {}
-    for line, row in csv_rows(path, "", ("path", column) if needed else ("path",)):
-        key, value = row["path"], row.get(column, "")
-        if not key or (needed and not value):
-            empty = column if key else "path"
-            raise SourceError(f"{path}, line {line}: the column {empty!r} is empty")
-        if key in result:
-            raise SourceError(f"{path}, line {line}: {key!r} stands there a second time")
-        result[key] = (line, value)
-    return result
-
-
-def csv_rows(
-    path: str, encoding: str, needed: Sequence[str]
-) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yields (line number, values by column) for the rows of a CSV below its header.
-
-    Args:
-        path: of the CSV.
-        encoding: empty for UTF-8, or what its byte order mark says.
-        needed: columns that must be there.
-
-    Raises:
-        SourceError: with the line number, if it is damaged or a column is missing.
-    """
-    encoding = encoding or _encoding_by_mark(path)
-    try:
-        with open(path, encoding=encoding, newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            _check_header(path, header, needed)
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise SourceError(
-                        f"{path}, line {reader.line_num}: {len(row)} values under"
-                        f" {len(header)} columns"
-                    )
-                if any("\0" in value for value in row):
-                    raise SourceError(f"{path}, line {reader.line_num}: holds a NUL byte")
-                yield reader.line_num, dict(zip(header, row, strict=True))
-    except (UnicodeError, LookupError) as error:
-        raise SourceError(
-            f"{path} is not {encoding} text ({error}); save it as UTF-8 or, of --labels or --tags,"
-            " name the encoding with --csv_encoding"
-        ) from None
-    except csv.Error as error:
-        raise SourceError(f"{path}, line {reader.line_num}: {error}") from None
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from None
-
-
-def _name(path: str) -> str:
-    return path.replace("\\", "/").rpartition("/")[2]
-
-
-def _needed(columns: CsvColumns) -> tuple[str, ...]:
-    label = (columns.label,) if columns.label and not columns.attributes else ()
-    return (columns.path, *label, *columns.attributes, *columns.box, *columns.required)
-
-
-def _check_header(path: str, header: Sequence[str], needed: Sequence[str]) -> None:
-    for name in needed:
-        if name not in header:
-            raise SourceError(
-                f"{path}: no column {name!r}; its header, parted at commas, has"
-                f" {', '.join(map(repr, header)) or 'nothing'}; name others with --path_column,"
-                " --label_column and so on"
-            )
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise SourceError(f"{path}: the column {twice[0]!r} stands in the header twice")
-
-
-def _encoding_by_mark(path: str) -> str:
-    try:
-        with open(path, "rb") as file:
-            mark = file.read(2)
-    except OSError as error:
-        raise SourceError(f"cannot read {path}: {error.strerror}") from None
-    return "utf-16" if mark in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-
-
-def _box(where: str, values: Sequence[str]) -> Box:
-    try:
-        left, top, right, bottom = map(float, values)
-    except ValueError:
-        raise SourceError(f"{where}: a box must be four numbers, got {list(values)}") from None
-    if not (left < right and top < bottom):  # also false for nan
-        raise SourceError(
-            f"{where}: a box must have left < right and top < bottom, got {list(values)}"
-        )
-    return left, top, right, bottom
-
-
 def _band(what: str, value: str, edges: Sequence[float]) -> str:
     try:
         number = float(value)
+        if math.isnan(number):
+            raise ValueError
     except ValueError:
         raise SourceError(f"{what} must be a number to fall into a band, got {value!r}") from None
-    if number != number:
-        raise SourceError(f"{what} must be a number to fall into a band, got {value!r}")
     return _band_names(edges)[sum(number >= edge for edge in edges)]
 
 
 def _band_names(edges: Sequence[float]) -> tuple[str, ...]:
-    said = [f"{edge:g}" for edge in edges]
-    between = [f"{low}-<{high}" for low, high in itertools.pairwise(said)]
-    return (f"<{said[0]}", *between, f">={said[-1]}")
+    texts = [f"{edge:g}" for edge in edges]
+    between = [f"{low}-<{high}" for low, high in itertools.pairwise(texts)]
+    return (f"<{texts[0]}", *between, f">={texts[-1]}")

@@ -1,9 +1,8 @@
-"""Where the bytes of source images lie: a folder, a zip or tar archive, or a Python iterator.
+"""The files of a source: a folder, a zip or tar archive, or a Python iterator.
 
-A tree lists every file it holds, usable or not, in the order of key bytes, and never opens one to
-do so. Nothing of an archive is unpacked: a file in it is a span of the archive's bytes, so a name
-like `../../x` can only be a strange key, and it is not even that. A file is read by its location
-alone, in any process.
+A tree lists all its files, usable or not, in the order of key bytes, without opening any. Archives
+are not unpacked: a file in one is a span of the archive's bytes, so a name like `../../x` cannot
+write outside a folder, and is excluded anyway. Any process can read a file by its location.
 """
 
 import dataclasses
@@ -21,13 +20,13 @@ from collections.abc import Iterable, Iterator
 from records.common import errors
 from records.image import decode
 
-_MAX_RATIO = 1000  # a file of an archive may not unpack to more than this many times its size
+_MAX_RATIO = 1000  # of the unpacked to the packed size of a file in an archive
 _HIDDEN = (b"thumbs.db", b"desktop.ini", b"__macosx")
-# RuntimeError: a zip of a version that zipfile does not know.
+# RuntimeError: a zip of a version unknown to zipfile.
 _ARCHIVE_ERRORS = (zipfile.BadZipFile, tarfile.TarError, RuntimeError)
-# Errors that belong to the file. Others, such as too many open files, may be gone the next time,
-# and a set must not depend on them.
-_LASTING = {
+# Errors of the file itself. Others, such as too many open files, may not recur, and a set must not
+# depend on them.
+_PERMANENT = {
     getattr(errno, name)
     for name in ("ENOENT", "EACCES", "EPERM", "ELOOP", "EISDIR", "ENOTDIR", "ENXIO", "EIO")
 }
@@ -40,12 +39,11 @@ class TreeError(errors.DatapipeError, ValueError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Span:
-    """Where a file stands inside an archive.
+    """The location of a file inside an archive.
 
     Attributes:
         offset: of its first byte; of its local header in a zip.
-        stored: bytes it takes there.
-        size: bytes it has.
+        stored, size: its bytes in the archive, and unpacked.
         kind: 0 plain bytes, 1 stored in a zip, 2 deflated in a zip.
         crc: CRC-32 of its bytes in a zip, else 0.
     """
@@ -64,9 +62,9 @@ class Entry:
     Attributes:
         key: its path inside the tree with `/` between the parts, raw bytes.
         reason: why it cannot be used, empty if it can.
-        stamp: differs when the file was changed: 32 bits of size, times and inode, or of the place
-            in the archive. It only tells whether work on the file must be done again.
-        span: where it stands in the archive; None in a folder.
+        stamp: changes with the file: 32 bits of a hash of size, times and inode, or of the span in
+            the archive. It only decides whether cached work on the file is reused.
+        span: its location in the archive; None in a folder.
     """
 
     key: bytes
@@ -77,19 +75,19 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Tree:
-    """Where files lie.
+    """A folder, an archive or an iterator of files.
 
     Attributes:
-        path: the folder or archive; for an iterator, its bytes in a temporary file.
+        path: the folder or archive; for an iterator, a temporary file of its bytes.
         kind: `folder`, `zip`, `tar` or `iterator`.
-        held: what must stay open while the tree is read.
-        name: what to call it in messages; empty: as its path.
+        resource: kept open while the tree is read.
+        name: for messages; empty for the path.
     """
 
     path: str
     kind: str
     listed: tuple[Entry, ...] = ()
-    held: object = None
+    resource: object = None
     name: str = ""
 
     def entries(self) -> Iterator[Entry]:
@@ -99,17 +97,11 @@ class Tree:
         return iter(self.listed)
 
     def read(self, key: str) -> bytes:
-        """Returns the bytes of one file.
-
-        Raises:
-            ImageError: `unreadable`, if there is no such file or it cannot be read.
-        """
-        wanted = os.fsencode(key)
-        if self.kind == "folder":
-            return read(self.path, wanted, None)
-        if wanted not in self._spans:
+        """Returns the bytes of one file; raises as the function `read`."""
+        raw = os.fsencode(key)
+        if self.kind != "folder" and raw not in self._spans:
             raise decode.ImageError("unreadable", f"no such file in {self.path}")
-        return read(self.path, wanted, self._spans[wanted])
+        return read(self.path, raw, self._spans.get(raw))
 
     @functools.cached_property
     def _spans(self) -> dict[bytes, Span | None]:
@@ -119,11 +111,8 @@ class Tree:
 def open_tree(path: str) -> Tree:
     """Returns the tree in a folder, a zip, or a tar (plain or compressed).
 
-    A compressed tar cannot be read at any place, so its files are copied one after the other into
-    one temporary file, which has no name and goes with the process.
-
-    Raises:
-        TreeError: if there is nothing at `path` or it is none of these.
+    A compressed tar has no random access, so its files are copied into a temporary file, which has
+    no name and vanishes with the process.
     """
     if os.path.isdir(path):
         return Tree(path, "folder")
@@ -137,15 +126,15 @@ def open_tree(path: str) -> Tree:
         if zipfile.is_zipfile(path):
             return Tree(path, "zip", _sorted(_zip_entries(path), path))
         with tarfile.open(path, "r|*", tarinfo=_TarInfo) as archive:
-            return _spooled(_tar_files(archive, os.path.getsize(path)), path)
+            return _copied(_tar_files(archive, os.path.getsize(path)), path)
     except TreeError:
         raise
     except (*_ARCHIVE_ERRORS, zlib.error, EOFError, OSError, ValueError, OverflowError) as error:
-        raise TreeError(f"{path!r} is no folder, zip or tar that can be read: {error}") from None
+        raise TreeError(f"{path!r} is not a readable folder, zip or tar: {error}") from None
 
 
 class _TarInfo(tarfile.TarInfo):
-    """A header that is damaged or cut is an error; tarfile takes it for the end."""
+    """Makes a damaged or truncated header an error; tarfile takes it for the end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "_TarInfo":
@@ -156,7 +145,7 @@ class _TarInfo(tarfile.TarInfo):
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the end marker
             raise
         except tarfile.HeaderError as error:
-            if not at:  # no tar at all
+            if not at:  # not a tar at all
                 raise
             raise TreeError(
                 f"{archive.name!r} is damaged or cut at byte {at} of the tar: {error}"
@@ -164,22 +153,13 @@ class _TarInfo(tarfile.TarInfo):
 
 
 def from_items(items: Iterable[tuple[str, bytes]]) -> Tree:
-    """Returns the tree of an iterator of (key, encoded image), which is read once.
-
-    Raises:
-        TreeError: if a key stands twice.
-    """
+    """Returns the tree of an iterator of (distinct key, encoded image), which is read once."""
     named = ((os.fsencode(key), data, "") for key, data in items)
-    return dataclasses.replace(_spooled(named, "the iterator"), kind="iterator")
+    return dataclasses.replace(_copied(named, "the iterator"), kind="iterator")
 
 
 def read(path: str, key: bytes, span: Span | None) -> bytes:
-    """Returns the bytes of a file by its place.
-
-    Args:
-        path: of the tree.
-        key: of the file.
-        span: where it stands in an archive; None in a folder.
+    """Returns the bytes of a file.
 
     Raises:
         ImageError: `unreadable`, `not_a_regular_file`, `file_too_large` or `damaged_in_archive`.
@@ -190,28 +170,25 @@ def read(path: str, key: bytes, span: Span | None) -> bytes:
         with open(path, "rb") as file:
             return _read_span(file.fileno(), span)
     except OSError as error:
-        if error.errno not in _LASTING:
+        if error.errno not in _PERMANENT:
             raise
         raise decode.ImageError("unreadable", error.strerror or str(error)) from None
 
 
 def file_key(key: str) -> str:
-    """Returns the key of the file that a cropped image was cut from: all before its last `#`."""
+    """Returns the key of the file of a cropped image: all before the last `#`."""
     return key.rpartition("#")[0]
 
 
 def _walk(root: bytes, prefix: bytes) -> Iterator[Entry]:
-    """Yields the files of a folder and below it.
+    """Yields the files in and below a folder.
 
-    Sorted with `/` behind the names of folders, the names of each level give whole keys in the
-    order of their bytes, so no list of all keys is needed.
+    The names of a level are sorted with `/` appended to those of folders: so keys come in the order
+    of their bytes without a list of all keys.
     """
     try:
-        with os.scandir(os.path.join(root, prefix)) as found:
-            names = [
-                entry.name + b"/" * entry.is_dir(follow_symlinks=False)  # no folder: a file or link
-                for entry in found
-            ]
+        with os.scandir(os.path.join(root, prefix)) as scanned:
+            names = [e.name + b"/" * e.is_dir(follow_symlinks=False) for e in scanned]
     except OSError as error:
         folder = os.fsdecode(error.filename)
         raise TreeError(f"cannot list the folder {folder!r}: {error.strerror}") from None
@@ -224,15 +201,15 @@ def _walk(root: bytes, prefix: bytes) -> Iterator[Entry]:
 
 def _file_entry(root: bytes, key: bytes) -> Entry:
     try:
-        found = os.stat(os.path.join(root, key))
+        status = os.stat(os.path.join(root, key))
     except OSError as error:
         reason = "dangling_link" if error.errno == errno.ENOENT else "unreadable"
         return Entry(key, _hidden(key) or reason, 0)
-    stamp = _stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
-    if stat.S_ISDIR(found.st_mode):  # a link to a folder: followed, it might never end
+    stamp = _stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    if stat.S_ISDIR(status.st_mode):  # a link to a folder: following it might never end
         reason = "linked_folder"
     else:  # opening a pipe or a device could block or never end
-        reason = "" if stat.S_ISREG(found.st_mode) else "not_a_regular_file"
+        reason = "" if stat.S_ISREG(status.st_mode) else "not_a_regular_file"
     return Entry(key, _hidden(key) or reason, stamp)
 
 
@@ -253,7 +230,8 @@ def _zip_entries(path: str) -> Iterator[Entry]:
         for info in archive.infolist():
             if info.is_dir():
                 continue
-            key = _zip_key(info)
+            # zipfile decodes names as code page 437 unless they are marked as UTF-8.
+            key = info.filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
             span = Span(
                 offset=info.header_offset,
                 stored=info.compress_size,
@@ -273,16 +251,10 @@ def _zip_entries(path: str) -> Iterator[Entry]:
             yield Entry(key, reason, _span_stamp(path, span), span)
 
 
-def _zip_key(info: zipfile.ZipInfo) -> bytes:
-    """Returns the bytes of a name, which zipfile takes for code page 437 unless it is marked."""
-    is_marked = info.flag_bits & 0x800
-    return info.filename.encode("utf-8" if is_marked else "cp437")
-
-
 def _tar_entries(path: str) -> Iterator[Entry]:
     with tarfile.open(path, "r:", tarinfo=_TarInfo) as archive:
         for member in archive:
-            archive.members = []  # type: ignore[attr-defined]  # it would keep them all
+            archive.members = []  # type: ignore[attr-defined]  # keeps memory bounded
             if not member.isdir():
                 span = Span(member.offset_data, member.size, member.size)
                 key = os.fsencode(member.name)
@@ -299,8 +271,8 @@ def _tar_files(archive: tarfile.TarFile, archive_bytes: int) -> Iterator[tuple[b
             continue
         if member.offset_data + member.size > archive_bytes * _MAX_RATIO:
             raise TreeError(
-                f"unpacks to more than {_MAX_RATIO} times its {archive_bytes} bytes, at"
-                f" {member.name!r}"
+                f"{archive.name!r} unpacks to more than {_MAX_RATIO} times its {archive_bytes}"
+                f" bytes, at {member.name!r}"
             )
         reason = _member_reason(member, Span(0, member.size, member.size))
         file = None if reason else archive.extractfile(member)
@@ -317,7 +289,7 @@ def _member_reason(member: tarfile.TarInfo, span: Span) -> str:
 
 
 def _unsafe(key: bytes) -> str:
-    """Names that would leave the folder if the archive were unpacked."""
+    """Returns a reason for names that lead outside the folder when unpacked."""
     unsafe = key.startswith((b"/", b"\\")) or b".." in key.replace(b"\\", b"/").split(b"/")
     return "unsafe_name" if unsafe or not key or b"\0" in key else ""
 
@@ -329,23 +301,23 @@ def _bomb(span: Span) -> str:
 
 
 def _span_stamp(path: str, span: Span) -> int:
-    found = os.stat(path)
-    return _stamp(found.st_size, found.st_mtime_ns, found.st_ino, span.offset, span.crc)
+    status = os.stat(path)
+    return _stamp(status.st_size, status.st_mtime_ns, status.st_ino, span.offset, span.crc)
 
 
-def _spooled(files: Iterable[tuple[bytes, bytes, str]], what: str) -> Tree:
-    """Copies (key, bytes, reason) into a temporary file; their tree reads from there."""
-    held = tempfile.TemporaryFile(prefix="datapipe-")  # noqa: SIM115 - it lives as the tree does
+def _copied(files: Iterable[tuple[bytes, bytes, str]], what: str) -> Tree:
+    """Copies (key, bytes, reason) into a temporary file; returns its tree."""
+    copy = tempfile.TemporaryFile(prefix="datapipe-")  # noqa: SIM115 - it lives as the tree does
     entries, offset = [], 0
     for key, data, reason in files:
-        held.write(data)
+        copy.write(data)
         span = Span(offset, len(data), len(data))
         entries.append(Entry(key, reason, _stamp(len(data), zlib.crc32(data)), span))
         offset += len(data)
-    held.flush()
-    # Without a name, other processes reach it through the one that holds it.
-    path = f"/proc/{os.getpid()}/fd/{held.fileno()}"
-    return Tree(path, "tar", _sorted(entries, what), held, what)
+    copy.flush()
+    # It has no name; other processes reach it through this one, which has it open.
+    path = f"/proc/{os.getpid()}/fd/{copy.fileno()}"
+    return Tree(path, "tar", _sorted(entries, what), copy, what)
 
 
 def _sorted(entries: Iterable[Entry], what: str) -> tuple[Entry, ...]:
@@ -355,7 +327,7 @@ def _sorted(entries: Iterable[Entry], what: str) -> tuple[Entry, ...]:
     )
     for one, next_one in itertools.pairwise(result):
         if one.key == next_one.key:
-            raise TreeError(f"{what} holds {os.fsdecode(one.key)!r} twice; which one is meant?")
+            raise TreeError(f"{what} holds {os.fsdecode(one.key)!r} twice; keys must be distinct")
     return tuple(result)
 
 
@@ -363,20 +335,20 @@ def _read_file(path: bytes) -> bytes:
     # O_NONBLOCK: what was a file when it was listed may be a pipe by now.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise decode.ImageError("not_a_regular_file", "it was one when it was listed")
-        _check_size(found.st_size)
-        return _read_all(descriptor, found.st_size)
+        _check_size(status.st_size)
+        return _read_all(descriptor, status.st_size)
     finally:
         os.close(descriptor)
 
 
 def _read_all(descriptor: int, size: int) -> bytes:
-    data = os.read(descriptor, size + 1)  # one more byte: at the end of the file it is not there
+    data = os.read(descriptor, size + 1)  # one more byte, to notice a file that grows
     if len(data) == size:
         return data
-    pieces = [data]  # it grows, or the kernel gives it in parts
+    pieces = [data]  # the file grows, or the kernel returns it in pieces
     while piece := os.read(descriptor, 1 << 20):
         pieces.append(piece)
         _check_size(sum(map(len, pieces)))

@@ -1,4 +1,4 @@
-"""Which image belongs to which split or fold.
+"""Assigns images to splits and folds.
 
 May import `common`, `image` and `format`.
 """

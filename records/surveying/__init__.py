@@ -1,4 +1,4 @@
-"""What a source or a set is like before anything is trained, as findings and a page.
+"""Surveys of a source or record set before training: measurements, findings and a page.
 
 May import every room of `records`.
 """

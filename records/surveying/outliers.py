@@ -1,7 +1,7 @@
-"""What lies far off: images off their class, classes off the others, one measured value at a time.
+"""Robust outliers in one statistic at a time: images in their class, classes among others.
 
-Medians and median absolute deviations (MAD) are used throughout, because what is looked for would
-shift means and widen standard deviations.
+By medians and median absolute deviations (MAD), because outliers shift means and inflate standard
+deviations.
 """
 
 import dataclasses
@@ -9,29 +9,23 @@ from collections.abc import Sequence
 
 import numpy as np
 
-LEAST_IMAGES = 10  # of a class that is judged, or whose images are: fewer have no sure spread
-MIXED = 0.1  # share of a class: so many images far off are no outliers, the class has two kinds
+MIN_IMAGES = 10  # of a class; with fewer the spread is too uncertain
+MIXED = 0.1  # share of a class; if more images are outliers, the class has two kinds
 
 _TO_SIGMA = 1.4826  # MAD to the standard deviation of a normal distribution
 _FAR, _FAR_BY_DECADE, _FAR_OF_FEW = 4.2, 0.4, 100.0
-_LEAST_SPREAD = 2.0  # grey levels: where all are nearly equal, smaller differences are not seen
-_MOST_ALIKE = 0.85  # share of pairs
-_SURE = 4.5  # standard deviations of that share if the classes were alike
+_MIN_SPREAD = 2.0  # grey levels; smaller differences are invisible
+_MIN_SHARE = 0.85  # of pairs
+_MIN_DEVIATIONS = 4.5  # standard deviations of that share under the null hypothesis
 _FAR_CLASS = 3.0  # robust z among the medians of the other classes
-_MANY_CLASSES = 4  # from so many on the others have a spread of their own
+_MANY_CLASSES = 4  # from which the spread of the other classes' medians is estimated
 
 
 def scores(values: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Returns the robust z of each value within its class: its distance from the median in MADs.
 
-    The modified z-score of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers".
-
-    Args:
-        values: float64 [n].
-        label: int [n].
-
-    Returns:
-        float64 [n], in units of the standard deviation if the class were normally distributed.
+    The modified z-score of Iglewicz and Hoaglin 1993, "How to Detect and Handle Outliers": float64
+    [n], in standard deviations if the class is normally distributed.
     """
     result = np.zeros(len(values))
     for rows in _by_class(label):
@@ -41,34 +35,27 @@ def scores(values: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def are_far(z: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """Returns which values lie far off their class, bool [n].
+    """Returns which values are outliers in their class, bool [n], from their `scores`, float64 [n].
 
-    The limit is 5.5 for classes of 300 to 1,000 images, higher for smaller ones, whose MAD is not
-    sure (6 for 100, 9.7 for 20, 14.6 for 10), and for larger ones, of whose many values one soon
-    lies far (5.8 for 10,000). So of classes of normally distributed values 1 in 10,000 or fewer has
-    such a value (4 where they have 10 images; simulated).
-    Images of classes below 10 are not judged.
-
-    Args:
-        z: float64 [n], see `scores`.
-        label: int [n].
+    The limit is 5.5 for classes of 300 to 1,000 images, higher for smaller ones, whose MAD is
+    uncertain (6 for 100, 9.7 for 20, 14.6 for 10), and for larger ones, which have more extreme
+    values by chance (5.8 for 10,000). So at most 1 in 10,000 classes of normally distributed values
+    has an outlier (4 with 10 images; simulated). Classes below 10 images have no outliers.
     """
     size = np.bincount(label)[label] if len(label) else np.zeros(0, int)
     size = np.maximum(size, 1)
     limit = _FAR + _FAR_BY_DECADE * np.log10(size) + _FAR_OF_FEW / size
-    return (size >= LEAST_IMAGES) & (np.abs(z) > limit)
+    return (size >= MIN_IMAGES) & (np.abs(z) > limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class OddClass:
-    """A class whose values lie far off those of the others.
+    """A class whose values are far from those of the others.
 
     Attributes:
-        label: of the class.
-        median: of its values.
         others: median of the medians of the other classes.
-        share: of pairs of one of its images and one of another class (each class as likely), those
-            in which its own has the higher value; half of equal values count.
+        share: of the pairs of one of its images and one of another class (each class equally
+            likely), the share in which its own has the higher value; ties count half.
     """
 
     label: int
@@ -78,29 +65,28 @@ class OddClass:
 
 
 def odd_classes(values: np.ndarray, label: np.ndarray) -> list[OddClass]:
-    """Returns the classes that a single value all but tells from the others, in label order.
+    """Returns the classes that one value nearly separates from the others, in label order.
 
-    The share of pairs is that of Mann and Whitney 1947 (the area under the ROC curve), here at
-    least 0.85 one way or the other, and so far from a half that equal classes would not come there
-    by chance. Of four classes and more the median must also lie off the other medians: where all
-    classes differ evenly, the first and the last of them are not odd.
+    The share of pairs is the statistic of Mann and Whitney 1947 (the area under the ROC curve); it
+    must be at least 0.85 in either direction and differ from a half by more than chance. With four
+    or more classes the median must also be an outlier among the other medians: of evenly spaced
+    classes the first and the last are not odd.
 
     Args:
         values: float64 [n].
-        label: int [n]; classes of fewer than 10 images are left out.
+        label: int [n]; classes of fewer than 10 images are ignored.
     """
-    classes = [rows for rows in _by_class(label) if len(rows) >= LEAST_IMAGES]
+    classes = [rows for rows in _by_class(label) if len(rows) >= MIN_IMAGES]
     if len(classes) < 2:
         return []
     shares = _shares_above([values[rows] for rows in classes])
     medians = np.array([np.median(values[rows]) for rows in classes])
     result = []
-    for at, (rows, share) in enumerate(zip(classes, shares.tolist(), strict=True)):
-        others = np.delete(medians, at)
-        off = medians[at] - np.median(others)
-        if _is_odd(share, len(rows)) and _is_off(values[rows], off, others):
-            middle = float(np.median(others))
-            result.append(OddClass(int(label[rows[0]]), float(medians[at]), middle, share))
+    for i, (rows, share) in enumerate(zip(classes, shares.tolist(), strict=True)):
+        others = np.delete(medians, i)
+        middle = float(np.median(others))
+        if _is_odd(share, len(rows)) and _is_off(values[rows], medians[i] - middle, others):
+            result.append(OddClass(int(label[rows[0]]), float(medians[i]), middle, share))
     return result
 
 
@@ -112,7 +98,7 @@ def _by_class(label: np.ndarray) -> list[np.ndarray]:
 
 
 def _spread(values: np.ndarray) -> float:
-    return max(_sigma(values), _LEAST_SPREAD)
+    return max(_sigma(values), _MIN_SPREAD)
 
 
 def _sigma(values: np.ndarray) -> float:
@@ -120,24 +106,24 @@ def _sigma(values: np.ndarray) -> float:
 
 
 def _shares_above(classes: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns for each class in which share of pairs its value is above that of another class."""
+    """Returns for each class the share of pairs in which its value is the higher one."""
     sizes = [len(values) for values in classes]
     _, place = np.unique(np.concatenate(classes), return_inverse=True)
     weights = np.bincount(place, np.repeat([1 / size for size in sizes], sizes))
-    # At a value: the sum over all classes of the share of their values below it.
+    # At a value: the share of values below it, summed over all classes.
     below = (np.cumsum(weights) - weights / 2)[place]
     own = np.add.reduceat(below, np.cumsum([0, *sizes[:-1]])) / sizes
     return (own - 0.5) / (len(classes) - 1)  # half of the pairs within a class
 
 
 def _is_odd(share: float, num_images: int) -> bool:
-    by_chance = np.sqrt(1 / (12 * num_images))  # where the others are many
+    by_chance = np.sqrt(1 / (12 * num_images))  # for many other images
     off = abs(share - 0.5)
-    return bool(off >= _MOST_ALIKE - 0.5 and off >= _SURE * by_chance)
+    return bool(off >= _MIN_SHARE - 0.5 and off >= _MIN_DEVIATIONS * by_chance)
 
 
 def _is_off(values: np.ndarray, off: float, between: np.ndarray) -> bool:
     if len(between) + 1 < _MANY_CLASSES:
-        return abs(off) >= _LEAST_SPREAD
+        return abs(off) >= _MIN_SPREAD
     of_median = 1.2533 * _spread(values) / np.sqrt(len(values))  # its standard error
     return bool(abs(off) >= _FAR_CLASS * np.hypot(_sigma(between), of_median))

@@ -7,7 +7,8 @@ from absl.testing import flagsaver
 from datapipe import benchmark_main
 from datapipe.benchmark import numpy_baselines as arrays
 from datapipe.benchmark import scaling as curve
-from datapipe.profile import turns
+from datapipe.benchmark import systems
+from datapipe.profile import timing
 from records.common import cli
 from tests import fakes
 
@@ -22,10 +23,10 @@ def records(tmp_path_factory):
 def run(records, tmp_path, monkeypatch):
     """Returns what runs the binary in this process, but for the measuring."""
 
-    def rates(systems, timing):
-        return {system.name: [2.0 + k, 3.0 + k] for k, system in enumerate(systems)}
+    def rates(ways, *_):
+        return {way.name: [2.0 + k, 3.0 + k] for k, way in enumerate(ways)}
 
-    monkeypatch.setattr(turns, "rates", rates)
+    monkeypatch.setattr(systems, "rates", rates)
     flags.FLAGS.mark_as_parsed()
 
     def with_flags(*arguments, **values):
@@ -78,9 +79,9 @@ def test_new_processes_stand_apart_from_rates(run, tmp_path, monkeypatch, capsys
 
     def rows(stage, tasks, repeats):
         asked.append((list(tasks), repeats))
-        return {"MEMORY": turns.summary("MEMORY", "mebibytes", {"datapipe": [5.0]}, ["datapipe"])}
+        return {"MEMORY": timing.rows("MEMORY", "mebibytes", {"datapipe": [5.0]}, ["datapipe"])}
 
-    monkeypatch.setattr(benchmark_main.fresh, "rows", rows)
+    monkeypatch.setattr(benchmark_main.cold_start, "rows", rows)
     assert run(tasks=["MEMORY", "READ"], repeats=5) == cli.DONE
     found = json.loads((tmp_path / "benchmark.json").read_text("utf-8"))
     assert asked == [(["MEMORY"], 3)]  # new processes are dear
@@ -91,9 +92,9 @@ def test_new_processes_stand_apart_from_rates(run, tmp_path, monkeypatch, capsys
 
 def test_curves_are_written_beside_the_rest(run, tmp_path, monkeypatch, capsys):
     small, large = curve.Point("rows", 20, 8), curve.Point("rows", 10**12, 8)
-    row = turns.Row("READ", "datapipe", "images_per_second", 2.0, 1.0, 3.0, 3, 1.0, "datapipe")
+    row = timing.Row("READ", "datapipe", "images_per_second", 2.0, 1.0, 3.0, 3, 1.0, "datapipe")
     curves = curve.Curves([(small, row)], [large])
-    monkeypatch.setattr(curve, "measured", lambda records, split, timing: curves)
+    monkeypatch.setattr(curve, "measured", lambda *_: curves)
     assert run(tasks=[], curve=True) == cli.DONE
     found = json.loads((tmp_path / "benchmark.json").read_text("utf-8"))
     assert found["rows"] == [] and found["curves"]["rows"][0]["num_rows"] == 20
@@ -111,8 +112,8 @@ def test_curves_are_written_beside_the_rest(run, tmp_path, monkeypatch, capsys):
         ({"batch_size": 0}, "--batch_size must be at least 1, got 0"),
         ({"batch_size": 41}, "--batch_size must not exceed 40 --rows"),
         ({"repeats": 0}, "--repeats must be at least 1, got 0"),
-        ({"seconds": 0.0}, "--seconds must be positive, got 0.0"),
-        ({"seconds": float("nan")}, "--seconds must be positive, got nan"),
+        ({"seconds": 0.0}, "--seconds must be above 0 and finite, got 0.0"),
+        ({"seconds": float("nan")}, "--seconds must be above 0 and finite, got nan"),
         ({"tasks": ["READ", "WRITE"]}, "--tasks must be one of READ, .*, MEMORY, got 'WRITE'"),
         ({"tasks": []}, "--tasks must name a task where --curve is not given"),
     ],

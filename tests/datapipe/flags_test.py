@@ -1,45 +1,41 @@
-"""The flags of plan, augmentation and rows: a table of what they make and what they refuse."""
+"""The flags of sampling, augmentation and rows: a table of what they make and what they refuse."""
 
 import dataclasses
 import re
 
-import numpy as np
 import pytest
 from absl import flags
-from absl.testing import flagsaver
 
-from datapipe.augment import flags as augment_flags
+from datapipe import flags as input_flags
 from datapipe.augment import options
-from datapipe.plan import class_weights
-from datapipe.plan import flags as plan_flags
-from datapipe.rows import flags as rows_flags
+from datapipe.augment.presets import PRESETS
+from datapipe.plan.options import SamplingOptions
+from datapipe.rows.options import RowsOptions
 from records.common import cli, targets
-from tests import fakes
 
 
-@pytest.fixture(scope="module")
-def opened(tmp_path_factory):
-    counts = {"rare": 5, "usual": 20}
-    return fakes.built(tmp_path_factory.mktemp("flags"), counts, ratios={"train": 1})
+class Parsed:
+    """The three groups of flags, as a command line sets them."""
+
+    def __init__(self, *line):
+        values = flags.FlagValues()
+        self.sampling = input_flags.Sampling(values)
+        self.augmentation = input_flags.Augmentation(values)
+        self.storage = input_flags.Storage(values)
+        cli.parse(["test", *line], values)
+
+    def read(self):
+        return self.sampling.read(), self.augmentation.read(), self.storage.read()
 
 
-@pytest.fixture
-def given():
-    """Returns a function that parses flags as a command line; they are forgotten afterwards."""
-    with flagsaver.flagsaver():
-        yield lambda *line: flags.FLAGS(["test", *line])
-
-
-def test_flags_left_out_are_the_defaults(given):
-    given()
-    assert augment_flags.augment_options() == options.PRESETS["none"]
-    assert plan_flags.target() == targets.Target()
+def test_flags_left_out_are_the_defaults():
+    assert Parsed().read() == (SamplingOptions(), PRESETS["none"], RowsOptions())
 
 
 AUGMENT = {
-    "--augment=photo": options.PRESETS["photo"],
+    "--augment=photo": PRESETS["photo"],
     "--augment=basic --nohorizontal_flip": dataclasses.replace(
-        options.PRESETS["basic"], horizontal_flip=False
+        PRESETS["basic"], horizontal_flip=False
     ),
     "--rotation_range=20 --fill_mode=constant --cval=255": options.AugmentOptions(
         rotation_range=20, fill_mode="constant", cval=255
@@ -68,9 +64,8 @@ AUGMENT = {
 
 
 @pytest.mark.parametrize("line", AUGMENT)
-def test_augment_options_are_those_of_the_flags(given, line):
-    given(*line.split())
-    assert augment_flags.augment_options() == AUGMENT[line]
+def test_augment_options_are_those_of_the_flags(line):
+    assert Parsed(*line.split()).augmentation.read() == AUGMENT[line]
 
 
 def test_every_field_of_the_options_has_its_flag():
@@ -78,109 +73,77 @@ def test_every_field_of_the_options_has_its_flag():
         assert field.name in " ".join(AUGMENT)
 
 
-TARGETS = {
-    "--target=band --band_low=3 --band_high=9": targets.Target("band", low=3, high=9),
-    "--target=effective --beta=0.9": targets.Target("effective", beta=0.9),
-    "--class_weights=effective --beta=0.9": targets.Target(beta=0.9),
-    "--target=shares --shares=rare=1,usual=2 --epoch_draws=30": targets.Target(
-        "shares", shares={"rare": 1, "usual": 2}, epoch_draws=30
-    ),
+def test_an_augmentation_is_described_by_what_was_given():
+    line = ("--augment=photo", "--brightness_range=0.5,1.5", "--nohorizontal_flip")
+    said = Parsed(*line).augmentation.description()
+    assert said == "photo, horizontal_flip False, brightness_range 0.5 1.5"
+
+
+SAMPLING = {
+    "--target=band --band_low=3 --band_high=9": {"target": targets.Target("band", low=3, high=9)},
+    "--target=effective --beta=0.9": {"target": targets.Target("effective", beta=0.9)},
+    "--class_weights=effective --beta=0.9": {
+        "target": targets.Target(beta=0.9),
+        "class_weights": "effective",
+    },
+    "--target=shares --shares=rare=1,usual=2 --epoch_draws=30": {
+        "target": targets.Target("shares", shares={"rare": 1, "usual": 2}, epoch_draws=30)
+    },
+    "--class_weights=rare=3,usual=1": {"class_weights": {"rare": 3.0, "usual": 1.0}},
+    "--strata=group --stratified_batches": {"strata": "group", "stratified_batches": True},
 }
 
 
-@pytest.mark.parametrize("line", TARGETS)
-def test_targets_are_those_of_the_flags(given, line):
-    given(*line.split())
-    assert plan_flags.target() == TARGETS[line]
+@pytest.mark.parametrize("line", SAMPLING)
+def test_sampling_is_that_of_the_flags(line):
+    assert Parsed(*line.split()).sampling.read() == SamplingOptions(**SAMPLING[line])
+
+
+def test_rows_are_kept_where_the_flags_say():
+    line = ("--residency=stream", "--window_mb=1")
+    assert Parsed(*line).storage.read() == RowsOptions("stream", 1)
 
 
 REFUSED = {
     # Values that cannot be.
-    "--rotation_range=200": "rotation_range must lie in 0..180, got 200",
+    "--rotation_range=200": "--rotation_range must lie in 0..180, got 200",
     "--brightness_range=1": "--brightness_range must be low,high, got '1'",
-    "--brightness_range=2,1": "brightness_range must be 0 <= low <= high, got (2.0, 1.0)",
-    "--augment=photo --strength=rare": "--strength must be class=factor,..., got 'rare'",
+    "--brightness_range=2,1": "--brightness_range must be 0 <= low <= high, got (2.0, 1.0)",
+    "--augment=photo --strength=rare": "--strength must be class=number,..., got 'rare'",
     "--augment=photo --strength=a=1,a=2": "--strength must name a class once, got 'a' twice",
-    "--augment=photo --strength=who=1": "strength names 'who'",
     "--target=band --band_low=9 --band_high=3": "band must be 1 <= low <= high, got 9..3",
-    "--target=shares --shares=rare": "--shares must be class=weight,..., got 'rare'",
-    "--target=shares --shares=who=1": "shares name 'who'",
+    "--target=shares --shares=rare": "--shares must be class=number,..., got 'rare'",
     "--class_weights=blanced": "--class_weights must be none, balanced, effective or class=weight",
     "--class_weights=balanced,none": "--class_weights must be none, balanced, effective or",
-    "--class_weights=rare=-1": "weight of 'rare' must be 0 or more and finite, got -1.0",
-    "--class_weights=effective --beta=1": "beta must lie in [0, 1), got 1.0",
+    "--class_weights=effective --beta=1": "--beta must lie in [0, 1), got 1.0",
     "--window_mb=0": "--window_mb must be at least 1, got 0",
+    "--target=even": "--target must be one of natural, ",
     # Flags that would do nothing.
-    "--fill_mode=reflect": "--fill_mode belongs to changes that move pixels",
-    "--augment=photo --cval=9": "--cval belongs to --fill_mode=constant",
-    "--erasing_area=0.1,0.2": "--erasing_area belongs to --erasing_probability above 0",
-    "--erasing_value=0": "--erasing_value belongs to --erasing_probability above 0",
-    "--mixup_alpha=1 --strength=rare=2": "--strength belongs to changes of single images",
-    "--band_low=9": "--band_low belongs to target band, not to natural",
-    "--target=balanced --shares=rare=1": "--shares belongs to target shares, not to balanced",
-    "--target=band --epoch_draws=9": "--epoch_draws belongs to target balanced or sqrt or",
-    "--beta=0.5": "--beta belongs to target or class_weights effective, not to target natural",
-    "--strata=domain": "--strata=domain has no effect: no class of train has rows of two domains",
-    "--residency=host --window_mb=9": "--window_mb belongs to residency stream, not to host",
+    "--fill_mode=reflect": "--fill_mode only applies to a shift, rotation, shear or zoom",
+    "--augment=photo --cval=9": "--cval only applies to --fill_mode=constant",
+    "--erasing_area=0.1,0.2": "--erasing_area only applies to --erasing_probability above 0",
+    "--erasing_value=0": "--erasing_value only applies to --erasing_probability above 0",
+    "--mixup_alpha=1 --strength=rare=2": "--strength only applies to augmentation other than mix",
+    "--band_low=9": "--band_low only applies to --target=band, got --target=natural",
+    "--target=balanced --shares=rare=1": "--shares only applies to --target=shares, got --target=b",
+    "--target=band --epoch_draws=9": "--epoch_draws only applies to --target=balanced or sqrt or",
+    "--beta=0.5": "--beta only applies to --target=effective or --class_weights=effective, got",
+    "--residency=host --window_mb=9": "--window_mb only applies to --residency=auto or stream, got",
 }
 
 
-def everything(opened):
-    found = augment_flags.augment_options()
-    cli.checked(lambda: found.strengths(opened.manifest.class_names))
-    rows_flags.check()
-    made = plan_flags.plan(opened, "train", seed=0, batch_size=4)
-    return plan_flags.class_weights(made)
-
-
 @pytest.mark.parametrize("line", REFUSED)
-def test_refuses(given, opened, line):
-    given(*line.split())
+def test_refuses(line):
     with pytest.raises(cli.UsageError, match=re.escape(REFUSED[line])):
-        everything(opened)
+        Parsed(*line.split()).read()
 
 
-def test_a_flag_with_an_effect_is_not_refused(given, opened):
-    given("--residency=auto", "--window_mb=9", "--augment=photo", "--fill_mode=reflect")
-    assert everything(opened) is None
+def test_a_flag_with_an_effect_is_not_refused():
+    line = ("--residency=auto", "--window_mb=9", "--augment=photo", "--fill_mode=reflect")
+    assert Parsed(*line).read()[1].fill_mode == "reflect"
 
 
-def test_plan_is_over_the_rows_of_the_split(given, opened):
-    given("--target=undersample", "--stratified_batches", "--strata=group")
-    made = plan_flags.plan(opened, "train", seed=3, batch_size=5)
-    assert made.draws.tolist() == [5, 5]
-    assert made.stratified_batches and made.has_strata
-    assert (made.seed, made.batch_size) == (3, 5)
-
-
-def test_class_weights(given, opened):
-    given("--class_weights=rare=3,usual=1")
-    made = plan_flags.plan(opened, "train", seed=0, batch_size=5)
-    np.testing.assert_array_equal(
-        plan_flags.class_weights(made), class_weights.explicit(made, {"rare": 3, "usual": 1})
-    )
-    given("--class_weights=balanced")
-    np.testing.assert_array_equal(plan_flags.class_weights(made), class_weights.balanced(made))
-
-
-def test_a_double_correction_is_said(given, opened, capsys):
-    given("--target=balanced", "--class_weights=rare=4")
-    plan_flags.class_weights(plan_flags.plan(opened, "train", seed=0, batch_size=5))
-    said = capsys.readouterr().out
-    assert said.startswith("warning: target 'balanced' and the class weights both correct")
-
-
-def test_the_plan_is_explained_if_asked(given, opened, capsys):
-    given("--explain_plan")
-    made = plan_flags.plan(opened, "train", seed=0, batch_size=5)
-    assert plan_flags.explained(made)
-    assert "draws an epoch" in capsys.readouterr().out
-    given("--noexplain_plan")
-    assert not plan_flags.explained(made) and not capsys.readouterr().out
-
-
-def test_rows_are_opened_where_they_are_wanted(given, opened):
-    given("--residency=stream", "--window_mb=1")
-    assert rows_flags.open_rows(opened, "train").residency == "stream"
-    given("--residency=auto")
-    assert rows_flags.open_rows(opened, "train").residency == "host"
+def test_a_stream_has_no_strata():
+    sampling, _, rows = Parsed("--residency=stream", "--stratified_batches").read()
+    with pytest.raises(ValueError, match="residency=stream offers class targets only"):
+        rows.check_sampling(sampling)

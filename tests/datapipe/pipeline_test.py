@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from datapipe import pipeline
-from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.augment.options import AugmentOptions
+from datapipe.augment.presets import PRESETS
 from datapipe.plan import sampling
 from datapipe.rows import device, host, streaming
 from records.common.backend import tf
@@ -83,6 +84,7 @@ def test_labels_and_pixels_belong_to_the_row(records, any_rows):
         assert (batch["weight"] == 1).all()
 
 
+@pytest.mark.slow
 def test_a_stream_begun_later_is_the_rest_of_the_whole(records, any_rows):
     whole = batches(pipeline.training_dataset(any_rows, plan(records), MIXES), 9)
     for start in range(9):  # two epochs and a half
@@ -90,19 +92,20 @@ def test_a_stream_begun_later_is_the_rest_of_the_whole(records, any_rows):
         assert_equal(whole[start:], batches(rest, 9 - start))
 
 
-@pytest.mark.parametrize(("num_replicas", "pieces"), [(1, 2), (2, 1), (2, 2), (3, 1), (1, 4)])
-def test_replicas_share_the_global_batch(records, any_rows, num_replicas, pieces):
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_shards", "pieces"), [(1, 2), (2, 1), (2, 2), (3, 1), (1, 4)])
+def test_replicas_share_the_global_batch(records, any_rows, num_shards, pieces):
     rows = any_rows
     whole = batches(pipeline.training_dataset(rows, plan(records), PRESETS["photo"]), 5)
     parts = []
-    for replica in range(num_replicas):
+    for replica in range(num_shards):
         dataset = pipeline.training_dataset(
             rows,
             plan(records),
             PRESETS["photo"],
-            replica=replica,
-            num_replicas=num_replicas,
-            pieces=pieces,
+            shard_index=replica,
+            num_shards=num_shards,
+            local_replicas=pieces,
         )
         parts.append(batches(dataset, 5 * pieces))
     for step, batch in enumerate(whole):
@@ -114,14 +117,14 @@ def test_replicas_share_the_global_batch(records, any_rows, num_replicas, pieces
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_replicas": 5}, "must divide by 5 replicas, got 12"),
-        ({"num_replicas": 2, "replica": 2}, r"must lie in 0\.\.1, got 2"),
+        ({"num_shards": 5}, "must divide by 5 replicas, got 12"),
+        ({"num_shards": 2, "shard_index": 2}, r"shard_index must lie in 0\.\.1, got 2"),
         ({"start_step": -1}, r"start_step must lie in 0\.\.2\^40, got -1"),
         ({"class_weights": np.ones(3)}, r"one finite number for each of 2 classes, got \[1"),
         ({"class_weights": np.array([1, np.nan])}, "one finite number for each of 2 classes"),
         ({"class_weights": np.array([1.0, -1])}, "one finite number for each of 2 classes"),
-        ({"pieces": 0}, "must be at least 1, got 1 and 0"),
-        ({"pieces": 4, "options": MIXES}, "must be even, got 3 of batch_size 12"),
+        ({"local_replicas": 0}, "local_replicas must be at least 1, got 0"),
+        ({"local_replicas": 4, "options": MIXES}, "must be even, got 3 of batch_size 12"),
         ({"options": dataclasses.replace(MIXES, strength={"c": 1})}, "strength names 'c'"),
         ({"input_range": "0..2"}, "must be one of 0..1, -1..1, 0..255, got '0..2'"),
     ],
@@ -140,6 +143,7 @@ def test_a_plan_over_other_rows_is_refused(records, any_rows):
             pipeline.training_dataset(any_rows, other, PRESETS["none"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [PRESETS["photo"], MIXES], ids=["photo", "mixes"])
 @pytest.mark.parametrize("kind", ["host", "device"])
 @pytest.mark.parametrize("compiled", [False, True])
@@ -147,7 +151,7 @@ def test_images_made_in_the_step_are_those_of_the_dataset(records, rows, options
     wanted = plan(records)
     whole = batches(pipeline.training_dataset(rows, wanted, options, input_range="-1..1"), 3)
     there = device.moved(rows) if kind == "device" else rows
-    later = pipeline.training_dataset(there, wanted, options, images_later=True)
+    later = pipeline.training_dataset(there, wanted, options, augment_on_device=True)
     make = pipeline.image_maker(there, wanted, options, input_range="-1..1")
     step = tf.function(lambda batch: make(batch["row"], batch["numbers"]), jit_compile=compiled)
     for small, full in zip(later.take(3), whole, strict=True):
@@ -190,17 +194,18 @@ def test_evaluation_sees_every_row_once_and_in_order(records, any_rows, batch_si
     assert len(last["row"]) == batch_size and np.isfinite(last["image"]).all()
 
 
-@pytest.mark.parametrize(("num_replicas", "pieces"), [(1, 4), (2, 2), (4, 1)])
-def test_replicas_share_the_evaluation(any_rows, num_replicas, pieces):
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_shards", "pieces"), [(1, 4), (2, 2), (4, 1)])
+def test_replicas_share_the_evaluation(any_rows, num_shards, pieces):
     whole = batches(pipeline.evaluation_dataset(any_rows, batch_size=16), 9)
     parts = [
         batches(
             pipeline.evaluation_dataset(
-                any_rows, batch_size=16, replica=r, num_replicas=num_replicas, pieces=pieces
+                any_rows, batch_size=16, shard_index=r, num_shards=num_shards, local_replicas=pieces
             ),
             99,
         )
-        for r in range(num_replicas)
+        for r in range(num_shards)
     ]
     for step, batch in enumerate(whole):
         slices = [part[step * pieces + piece] for part in parts for piece in range(pieces)]
@@ -227,7 +232,7 @@ how = distribution.configure(
     strategy="mirrored" if replicas > 1 else "one",
     precision="float32", seed=0, cpu_devices=replicas
 )
-from datapipe.augment import options
+from datapipe.augment import presets
 from datapipe import pipeline
 from datapipe.rows import residency as where
 from datapipe.plan import sampling
@@ -240,8 +245,9 @@ with how.strategy.scope():
     ).rows
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
                      targets.Target("balanced"), seed=5, batch_size=12)
-later, photo = residency == "device", options.PRESETS["photo"]
-dataset = pipeline.training_dataset(rows, plan, photo, images_later=later, pieces=replicas)
+later, photo = residency == "device", presets.PRESETS["photo"]
+dataset = pipeline.training_dataset(
+    rows, plan, photo, augment_on_device=later, local_replicas=replicas)
 make = pipeline.image_maker(rows, plan, photo)
 def step(pieces):
     batch = pieces[distribution.replica_number()]
@@ -257,6 +263,7 @@ print(replicas, digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("residency", "threads_and_replicas"),
     [
@@ -305,8 +312,8 @@ with how.strategy.scope():
 # As Keras would have it, but for the iterator over devices, which may crash when it goes.
 data = how.strategy.distribute_datasets_from_function(
     lambda context: pipeline.evaluation_dataset(
-        rows, batch_size=4, replica=context.input_pipeline_id,
-        num_replicas=context.num_input_pipelines,
+        rows, batch_size=4, shard_index=context.input_pipeline_id,
+        num_shards=context.num_input_pipelines,
     ).map(lambda batch: (batch["image"], batch["label"], batch["weight"])),
     tf.distribute.InputOptions(
         experimental_fetch_to_device=False,
@@ -318,6 +325,7 @@ print(json.dumps([before, model.evaluate(data, steps=3, verbose=0), bool(finite)
 """
 
 
+@pytest.mark.slow
 def test_a_last_batch_smaller_than_the_replicas_stays_finite(tmp_path):
     # Nine rows in batches of four leave one: three of four replicas get padding only.
     nine = fakes.built(tmp_path, {"a": 6, "b": 3}, ratios={"train": 1.0})

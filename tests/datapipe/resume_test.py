@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from datapipe import resume
-from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.augment.options import AugmentOptions
+from datapipe.augment.presets import PRESETS
 from datapipe.plan import sampling
 from datapipe.rows import streaming
 from records.common.targets import Target
@@ -47,7 +48,7 @@ def test_the_same_stream_goes_on():
         ("augment", identity(options=dataclasses.replace(PRESETS["photo"], strength={"a": 0.5}))),
         ("class_weights", identity(class_weights=np.array([1.0, 2.0]))),
         ("input_range", identity(input_range="-1..1")),
-        ("images", identity(images_later=True)),
+        ("images", identity(augment_on_device=True)),
         ("classes", identity(dataclasses.replace(plan(), class_names=("b", "a")))),
     ],
 )

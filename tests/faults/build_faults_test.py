@@ -15,12 +15,14 @@ import time
 import pytest
 from PIL import PngImagePlugin
 
-from records.builder import build, layout, shard_writer
+from records.builder import accounting, build, layout
 from records.format import manifest, record_set
 from records.image import decode
 from records.inspect import verify
 from records.source import listing as sources
 from tests import fakes
+
+pytestmark = pytest.mark.slow
 
 SIZE = 16
 
@@ -240,7 +242,7 @@ def test_a_killed_worker_is_replaced(larger, tmp_path):
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
-def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
+def test_files_that_crash_a_decoder_are_skipped_by_name(tmp_path):
     root = fakes.class_tree(tmp_path / "tree", {"a": 40, "b": 40})
     for number, key in enumerate(("a/bad.png", "b/worse.png")):
         text = PngImagePlugin.PngInfo()
@@ -250,9 +252,7 @@ def test_files_that_crash_a_decoder_are_quarantined_by_name(tmp_path):
     process = start(root, tmp_path / "out", PYTHONPATH=inject, FAULT_CRASH="DEADLY")
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 0, errors
-    found = {
-        reject.key: reject.reason for reject in shard_writer.read_rejects(str(tmp_path / "out"))
-    }
+    found = {reject.key: reject.reason for reject in accounting.read_omitted(str(tmp_path / "out"))}
     assert found == {"a/bad.png": "crashed_decoder", "b/worse.png": "crashed_decoder"}
     assert len(contents(tmp_path / "out")) >= 6
     assert not go_on(root, tmp_path / "out").fresh  # and reading it again finds the same set
@@ -278,7 +278,9 @@ def test_ctrl_c_stops_with_one_line_and_the_next_build_goes_on(larger, tmp_path)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers too
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 130, errors
-    assert errors == "build_main.py: error: stopped; the same command goes on\n"
+    assert errors == (
+        "build_main.py: error: interrupted; run the same command again to resume the build\n"
+    )
     assert not output.exists()
     assert go_on(larger, output, size=300, encoding="png").resumed[0] >= 1
     assert verify.verify(str(output)) == []
@@ -288,14 +290,14 @@ INTERRUPTED = """
 import os, signal
 from records.common import worker_pool
 def start():
-    with worker_pool.Crew(2) as crew:
-        for process in crew._processes.values():
+    with worker_pool.WorkerPool(2, show_progress=False) as pool:
+        for process in pool._processes.values():
             os.kill(process.pid, signal.SIGINT)
-        done = crew.run(
-            absolute, [-1, -2, -3], total=3, title="", unit="", show_progress=False
+        done = pool.run(
+            absolute, [-1, -2, -3], total=3, title="", unit=""
         )
         print(sorted(done))
-    with worker_pool._interrupts_held_back():
+    with worker_pool._interrupts_blocked():
         os.kill(os.getpid(), signal.SIGINT)
         print("held back")
     print("lost")

@@ -1,4 +1,4 @@
-"""Trainings that are killed, and go on: real processes, SIGKILL, two workers."""
+"""Trainings that are killed, and resume: real processes, SIGKILL, two workers."""
 
 import contextlib
 import os
@@ -14,6 +14,8 @@ import pytest
 
 from records.common import atomic
 from tests import fakes
+
+pytestmark = pytest.mark.slow
 
 FLAGS = (
     *("--model=lenet", "--augment=photo", "--target=balanced", "--batch_size=12", "--epochs=4"),
@@ -90,7 +92,7 @@ def test_a_training_that_is_killed_ends_as_one_that_is_not(records, tmp_path):
         process.communicate()
         in_a_save += any(name.startswith(atomic.TEMPORARY_PREFIX) for name in saved(killed))
     said = finished(started(records, killed))
-    assert "going on from step" in said or in_a_save
+    assert "resuming at step" in said or in_a_save
     assert_same(calm, killed)
     assert saved(killed) == []
 
@@ -144,4 +146,4 @@ def test_two_workers_are_two_replicas_and_those_that_are_killed_come_back(record
     ended(processes)
     assert_same(calm, killed)
     said = (tmp_path / "worker0").read_text() + (tmp_path / "worker1").read_text()
-    assert "another worker was lost" in said and "going on from step" in said
+    assert "lost a worker" in said and "resuming at step" in said

@@ -6,6 +6,8 @@ import pytest
 
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 # Each case prints one line of JSON: what was said, or the error.
 SCRIPT = """
 import contextlib, io, json, sys
@@ -43,23 +45,23 @@ WRONG = [
     (["--records=RECORDS", "--split=dev"], "--split must be one of train, validation, test"),
     (["--records=RECORDS", "--batch_size=0"], "--batch_size must be at least 1, got 0"),
     (["--records=RECORDS", "--turns=0"], "--turns must be at least 1, got 0"),
-    (["--records=RECORDS", "--seconds=0"], "--seconds must be above 0, got 0.0"),
+    (["--records=RECORDS", "--seconds=0"], "--seconds must be above 0 and finite, got 0.0"),
     (["--records=RECORDS", "--model=vgg99"], "--model must be one of baseline20, convnet"),
     (["--records=RECORDS", "--model=no.keras"], "--model must be an existing file, got 'no.keras'"),
     (
         ["--records=RECORDS", "--model=other.keras"],
-        "must take (None, 16, 16, 3) and give (None, 2)",
+        "must have input shape (None, 16, 16, 3) and output shape (None, 2)",
     ),
     (["--records=RECORDS", "--model=none", "--precision=float32"], "--precision has no effect"),
     (["--records=RECORDS", "--model=small.keras", "--precision=float32"], "has no effect with"),
-    (["--records=RECORDS", "--json=no/where.json"], "--json must lie in an existing folder"),
+    (["--records=RECORDS", "--json=no/where.json"], "--json must be in an existing folder"),
     (["--records=RECORDS", "train"], "only flags are understood, got 'train'"),
     (["--records=RECORDS", "--augment=more"], "flag --augment=more"),
-    (["--records=RECORDS", "--band_low=9"], "--band_low belongs to target band, not to natural"),
-    (["--records=RECORDS", "--cval=9"], "--cval belongs to --fill_mode=constant"),
+    (["--records=RECORDS", "--band_low=9"], "--band_low only applies to --target=band"),
+    (["--records=RECORDS", "--cval=9"], "--cval only applies to --fill_mode=const"),
     (
         ["--records=RECORDS", "--residency=host", "--window_mb=9"],
-        "--window_mb belongs to residency",
+        "--window_mb only applies to --residency=",
     ),
     (["--records=RECORDS", "--model=none", "--strength=c=2", "--augment=basic"], "'c'"),
 ]
@@ -94,7 +96,11 @@ def test_wrong_flags(found, number, message):
 def test_a_model_in_a_file_is_diagnosed(found, folder):
     said = found[len(WRONG)]["said"]
     assert "small.keras in float32; batch 8, target natural, augmentation none" in said
-    assert "bound: the " in said and "\nDO: " in said and "of a step is waiting for" in said
+    assert (
+        "bound: the " in said
+        and "\nRecommendation: " in said
+        and "of a step is spent waiting for" in said
+    )
     numbers = json.loads((folder / "a.json").read_text("utf-8"))
     assert list(numbers["stages"]) == [
         *("handing a batch over", "plan", "random numbers", "whole input"),

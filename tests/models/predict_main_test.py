@@ -19,6 +19,8 @@ from records.image import decode
 from records.source import listing as sources
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 # Each case prints one line of JSON: the exit code and what was said, or the error.
 SCRIPT = """
 import contextlib, io, json, sys
@@ -59,25 +61,31 @@ WRONG = [
     ([], "UsageError: --run_dir must be given"),
     (["--run_dir=raw"], "UsageError: name the files, folders or archives to predict"),
     (["--run_dir=gone", "source"], "UsageError: --run_dir must be an existing folder, got 'gone'"),
-    (["--run_dir=raw", "source", "nowhere"], "there is no file, folder or archive 'nowhere'"),
+    (
+        ["--run_dir=raw", "source", "nowhere"],
+        "the file, folder or archive 'nowhere' does not exist",
+    ),
     (["--run_dir=raw", "--output=x.txt", "source"], "--output must end in .csv or .json"),
-    (["--run_dir=raw", "--output=gone/x.csv", "source"], "must lie in an existing folder"),
+    (["--run_dir=raw", "--output=gone/x.csv", "source"], "must be in an existing folder"),
     (
         ["--run_dir=raw", "--output=there.csv", "source"],
-        "OutputError: .*there.csv exists and is no empty folder; choose another",
+        "OutputError: .*there.csv exists already; choose another",
     ),
     (["--run_dir=raw", "--output=full.csv", "source"], "OutputError: .*full.csv exists and is no"),
     (["--run_dir=raw", "--batch_size=0", "source"], "--batch_size must be at least 1, got 0"),
-    (["--run_dir=raw", "--grad_cam_class=a", "source"], "--grad_cam_class belongs to --grad_cam"),
+    (["--run_dir=raw", "--grad_cam_class=a", "source"], "--grad_cam_class only applies to"),
     (
         ["--run_dir=raw", "--grad_cam=x", "--grad_cam_class=a", "source"],
         "UsageError: --grad_cam_class must be one of 밝음, 어두움, got 'a'",
     ),
-    (["--run_dir=raw", "--grad_cam=x.csv", "--output=x.csv", "source"], "must be two places"),
+    (
+        ["--run_dir=raw", "--grad_cam=x.csv", "--output=x.csv", "source"],
+        "--output and --grad_cam must differ",
+    ),
     (["--run_dir=raw", "--grad_cam=source", "source"], "OutputError: .*source exists and is no"),
     (["--run_dir=raw", "empty"], "NoFilesError: no file in empty, 1 hidden"),
     (["--run_dir=source", "source"], "RunError: no finished run in 'source'"),
-    (["--run_dir=forgetful", "source"], "RunError: run.json does not say how the pictures were"),
+    (["--run_dir=forgetful", "source"], "RunError: run.json has no image recipe"),
 ]
 
 
@@ -126,7 +134,7 @@ def root(tmp_path_factory):
         info = opened[encoding].manifest
         facts = {"records": opened[encoding].folder, "records_digest": info.digest, "fold": ()}
         run = another(root, encoding, **facts, pixels=preprocess.facts(info))
-        experiment.report_on(run, str(root / encoding), opened[encoding], "test")
+        experiment.evaluate(run, str(root / encoding), opened[encoding], "test")
     another(root, "alone", records="/gone")
     another(root, "older", pixels={})
     another(root, "forgetful", pixels={}, records="/gone")
@@ -211,7 +219,7 @@ def test_broken_files_are_named_and_the_others_predicted(root, found):
     said = [line.split(": ")[:2] for line in case["err"].splitlines()]
     assert said == [["broken/cut.png", "truncated"], ["broken/가.jpg", "not_an_image"]]
     assert case["out"].splitlines()[-1] == (
-        "2 files predicted, 2 cannot be read, 1 hidden left out, all in broken.json"
+        "2 files predicted, 2 cannot be read, 1 hidden excluded, all in broken.json"
     )
     said = json.loads((root / "broken.json").read_text("utf-8"))
     errors = {
@@ -229,10 +237,7 @@ def test_pictures_are_named_by_line_and_file(root, found):
     assert names[:2] == ["000001-000.png", "000002-001.png"]
     assert names[-2:] == ["000013-\udcff.png", "000015-good.png"]  # 14 is broken
     assert len(names) == 14
-    assert (
-        "heat maps for the predicted class, 4 x 4 cells, from the layer conv3"
-        in found["seen"]["out"]
-    )
+    assert "heat maps for the predicted class, 4 x 4 cells, of layer conv3" in found["seen"]["out"]
     shown = np.asarray(Image.open(root / "seen/000001-000.png"))
     pixels = decode.preprocess(
         (root / "source/밝음/000.png").read_bytes(), decode.ImagePolicy(32, "crop")

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from records.format import manifest, record_set, rows
+from records.format import manifest, record_set
 from tests import fakes
 
 
@@ -102,7 +102,7 @@ def test_attributes_of_a_csv_and_of_names(tmp_path):
     for split in info.splits:
         index = opened.index(split)
         for row in range(len(index)):
-            values = rows.attributes(info.attributes, index.label[row])
+            values = record_set.attribute_values(info.attributes, index.label[row])
             _, person, face = index.key(row).split("/")
             age = 20 + 4 * int(person)
             assert values == {
@@ -146,7 +146,7 @@ def test_ages_that_a_spreadsheet_made_dates_are_repaired_by_a_map():
         "--dry_run",
     )
     done = run(folder / "images", *flags)
-    assert done.returncode == 1 and "'03-Sep' is none of '0-2', '3-9'" in done.stderr
+    assert done.returncode == 1 and "must be one of 0-2, 3-9, 10-19" in done.stderr
     done = run(folder / "images", *flags, "--label_map=03-Sep=3-9,Oct-19=10-19,*=*")
     assert done.returncode == 0, done.stderr
     ages = {line.split()[0]: line.split()[-1] for line in done.stdout.splitlines()}
@@ -166,16 +166,16 @@ def test_ages_that_a_spreadsheet_made_dates_are_repaired_by_a_map():
             "a map must be from=to,... or a CSV file, got '01'",
         ),
         (["--labels=suffix", "--label_map=01=a"], 1, "the label '02' is not in the map of 01"),
-        (["--labels=suffix", "--classes=01,02"], 1, "the class '03' is none of '01', '02'"),
+        (["--labels=suffix", "--classes=01,02"], 1, "the class must be one of 01, 02, got '03'"),
         (["--labels=suffix", "--bands=label"], 2, "bands must be name=number"),
         (["--overrides=nowhere.csv"], 2, "--overrides must be a CSV file, got 'nowhere.csv'"),
-        (["--labels=suffix", "--bands=age=30"], 2, "a map or bands of 'age' have no effect"),
-        (["--labels=suffix", "--label_map=age:1=2"], 2, "labels are made of label"),
+        (["--labels=suffix", "--bands=age=30"], 2, "a map or bands for 'age' have no effect"),
+        (["--labels=suffix", "--label_map=age:1=2"], 2, "the class depends on label"),
         (["--splits=folds=1"], 2, "at least 2 folds, got 1"),
         (["--splits=given,validation=1.5"], 2, "must sum to less than 1"),
         (["--encoding=webp"], 2, "--encoding"),
         (["--max_image_mb=0"], 2, "memory_limit must be at least 1 MiB, got 0"),
-        (["--labels=pattern", "--label_pattern=("], 2, "is no regular expression"),
+        (["--labels=pattern", "--label_pattern=("], 2, "is not a regular expression"),
     ],
 )
 def test_wrong_use_is_one_line(masks, tmp_path, flags, code, message):
@@ -194,7 +194,7 @@ def test_a_second_set_is_refused_with_the_difference_and_replaced_if_asked(masks
     assert run(masks, *flags).returncode == 0
     done = run(masks, *flags, "--seed=3", "--encoding=png")
     assert done.returncode == 1
-    assert "encoding is 'raw', wanted 'png'; seed is 0, wanted 3" in done.stderr
+    assert "encoding is 'raw', now 'png'; seed is 0, now 3" in done.stderr
     done = run(masks, *flags, "--seed=3", "--encoding=png", "--replace")
     assert done.returncode == 0 and manifest.load(f"{tmp_path}/out").encoding == "png"
     done = run(masks, *flags, "--seed=3", "--encoding=png")

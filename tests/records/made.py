@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from records.common import atomic, byte_strings
+from records.common import atomic
 from records.format import example, index, manifest, record_set, sharding, tfrecord
 from records.image import decode
 from tests import fakes
@@ -127,7 +127,7 @@ def _index(
         domain=np.array([row.domain for row in rows], np.int32),
         group=np.array(numbers, np.int64),
         source_sha256=np.frombuffer(digests, np.uint8).reshape(-1, 32),
-        keys=byte_strings.Strings.of(row.key for row in rows),
+        keys=[row.key for row in rows],
     )
 
 

@@ -5,25 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from datapipe import randomness
 from datapipe.augment import chain
-from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.augment.options import AugmentOptions
+from datapipe.augment.presets import PRESETS
 from records.common.backend import tf
 from tests import fakes
 
 SIZE = 32
 IMAGES = np.stack([fakes.pixels(seed, SIZE) for seed in range(6)])
 NAMES = ("cat", "dog")
-
-
-def test_a_position_has_its_numbers_wherever_the_batch_begins():
-    whole = randomness.uniforms(5, tf.range(100, dtype=tf.int64)).numpy()
-    for start, end in ((0, 1), (1, 4), (37, 100)):
-        part = randomness.uniforms(5, tf.range(start, end, dtype=tf.int64)).numpy()
-        np.testing.assert_array_equal(part, whole[start:end])
-    far = tf.range(2**40, 2**40 + 4, dtype=tf.int64)
-    assert randomness.uniforms(5, far).numpy().std() > 0.1
-    assert (randomness.uniforms(6, tf.range(100, dtype=tf.int64)).numpy() != whole).all()
 
 
 ALL = AugmentOptions(
@@ -43,7 +33,7 @@ CASES = {**PRESETS, "all": ALL, "mixup alone": AugmentOptions(mixup_alpha=1.0)}
 
 def made(options, positions, labels, input_range="0..1"):
     """Returns images, labels and weights of the six pictures at some positions."""
-    change = chain.Augmentation(options, seed=3, class_names=NAMES, input_range=input_range)
+    change = chain.Chain(options, seed=3, class_names=NAMES, input_range=input_range)
     numbers = change.numbers(positions, labels)
     images = change.images(tf.gather(IMAGES, positions % 6), numbers)
     return images, *change.targets(labels, tf.ones_like(labels, tf.float32), numbers, SIZE)
@@ -53,6 +43,7 @@ POSITIONS = tf.range(6, dtype=tf.int64)
 LABELS = tf.constant([0, 1, 0, 1, 1, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_inside_a_dataset(name):
     eager = made(CASES[name], POSITIONS, LABELS)
@@ -76,12 +67,13 @@ REFLECT = AugmentOptions(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [PRESETS["photo"], ALL, REFLECT], ids=["photo", "all", "fold"])
 @pytest.mark.parametrize("size", [2, 32, 33, 64])
 def test_a_position_has_its_picture_whatever_the_slice(options, size):
     # XLA handles one or two images, and the last few of a batch, by other instructions.
     stored = np.random.default_rng(size).integers(0, 256, (24, size, size, 3), np.uint8)
-    change = chain.Augmentation(options, seed=3, class_names=NAMES)
+    change = chain.Chain(options, seed=3, class_names=NAMES)
     positions = tf.range(24, dtype=tf.int64)
     labels = tf.cast(positions % 2, tf.int32)
     whole = change.images(stored, change.numbers(positions, labels)).numpy()
@@ -122,7 +114,7 @@ def test_mixed_labels_say_what_the_picture_is_made_of():
     stored = tf.tile(
         tf.reshape(tf.constant([0, 255] * 32, tf.uint8), [64, 1, 1, 1]), [1, SIZE, SIZE, 3]
     )
-    change = chain.Augmentation(
+    change = chain.Chain(
         AugmentOptions(mixup_alpha=1.0, cutmix_alpha=1.0), seed=0, class_names=NAMES
     )
     labels = tf.constant([0, 1] * 32)
@@ -142,6 +134,63 @@ def test_mixed_labels_say_what_the_picture_is_made_of():
     assert tf.math.reduce_std(white) > 0.1
 
 
+def described(options):
+    """Returns the chain, the labels, the numbers and the texts of 64 positions."""
+    change = chain.Chain(options, seed=4, class_names=NAMES)
+    labels = tf.constant([0, 1] * 32)
+    numbers = change.numbers(tf.range(1000, 1064, dtype=tf.int64), labels)
+    return change, labels, numbers, change.descriptions(numbers, SIZE)
+
+
+def said(texts, name):
+    """Returns the number that each description has behind a name; 0 without it."""
+    found = [next((t for t in text if t.startswith(name)), f"{name} 0") for text in texts]
+    return np.array([float(text.removeprefix(name).strip(" °%")) for text in found])
+
+
+def test_descriptions_are_of_what_is_on_in_the_order_of_the_chain():
+    *_, texts = described(ALL)
+    assert all([text.split()[0] for text in each][:2] == ["rotation", "shift"] for each in texts)
+    names = {text.split()[0].strip(",") for each in texts for text in each}
+    assert names == {
+        *("rotation", "shift", "mirrored", "brightness", "hue", "channels", "erased"),
+        *("mixup", "cutmix"),
+    }
+    assert described(AugmentOptions())[-1] == [()] * 64
+
+
+def test_the_strength_of_a_class_is_in_its_descriptions():
+    options = AugmentOptions(rotation_range=90, strength={"cat": 0, "dog": 0.1})
+    rotation = said(described(options)[-1], "rotation")
+    assert not rotation[::2].any() and 5 < np.abs(rotation[1::2]).max() <= 9
+
+
+def test_erased_is_the_share_of_the_picture_that_was_painted():
+    options = AugmentOptions(erasing_probability=0.5, erasing_value=255)
+    change, _, numbers, texts = described(options)
+    images = change.images(tf.zeros([64, SIZE, SIZE, 3], tf.uint8), numbers)
+    shares = np.mean(images, axis=(1, 2, 3))
+    np.testing.assert_allclose(said(texts, "erased"), 100 * shares, atol=0.5)
+    assert (shares == 0).any() and (shares > 0).any()
+
+
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_own_shares_are_those_of_the_labels(name):
+    change, labels, numbers, texts = described(AugmentOptions(**{f"{name}_alpha": 1.0}))
+    mixed, _ = change.targets(labels, tf.ones(64), numbers, SIZE)
+    # Partners have different classes here, so nothing is added to the own share.
+    own = np.take_along_axis(mixed.numpy(), labels.numpy()[:, None], axis=1)[:, 0]
+    told = said(texts, f"{name}, own")
+    np.testing.assert_allclose(np.where(told, told, 1), own, atol=0.0051)
+
+
+def test_visible_is_that_of_the_map():
+    change, _, numbers, _ = described(AugmentOptions(width_shift_range=0.5))
+    visible = change.visible(numbers, SIZE)
+    assert 0.5 <= visible.min() < 0.6 and visible.max() > 0.95
+    np.testing.assert_array_equal(described(AugmentOptions())[0].visible(numbers, SIZE), 1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -151,4 +200,4 @@ def test_mixed_labels_say_what_the_picture_is_made_of():
 )
 def test_what_does_not_fit_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        chain.Augmentation(seed=0, **arguments)
+        chain.Chain(seed=0, **arguments)

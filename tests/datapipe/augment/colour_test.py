@@ -25,8 +25,13 @@ ALL = AugmentOptions(
 )
 
 
+def maps(options, u, strength):
+    u, strength = tf.constant(u), tf.constant(strength)
+    return colour.maps(colour.COLOUR.sample(options, u, strength, SIZE))
+
+
 def changed(options, u=U, images=IMAGES, strength=ONES):
-    matrix, offset = colour.maps(options, tf.constant(u), tf.constant(strength))
+    matrix, offset = maps(options, u, strength)
     return colour.apply(tf.constant(images), matrix, offset).numpy()
 
 
@@ -41,7 +46,7 @@ def columns(**values):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_same(way):
     def run(images, u, strength):
-        return colour.apply(images, *colour.maps(ALL, u, strength))
+        return colour.COLOUR.apply(ALL, images, colour.COLOUR.sample(ALL, u, strength, SIZE))
 
     result = WAYS[way](run)(tf.constant(IMAGES), tf.constant(U), tf.constant(ONES))
     np.testing.assert_allclose(result, changed(ALL), atol=1e-6)
@@ -110,7 +115,7 @@ def test_hue_and_saturation_keep_greys_and_luma():
     options = AugmentOptions(hue_range=180, saturation_range=(0, 3))
     grey = np.repeat(IMAGES[..., :1], 3, axis=-1)
     np.testing.assert_allclose(changed(options, images=grey), grey, atol=2e-6)
-    matrix, offset = colour.maps(options, tf.constant(U), tf.constant(ONES))
+    matrix, offset = maps(options, U, ONES)
     np.testing.assert_allclose(LUMA @ matrix.numpy(), np.tile(LUMA, (N, 1)), atol=2e-6)
     assert not offset.numpy().any()
 
@@ -123,10 +128,10 @@ def test_the_result_is_clipped():
 def test_factors_are_uniform_between_their_limits():
     u = RNG.random((4000, 8), np.float32)
     options = AugmentOptions(brightness_range=(0.4, 1.1))
-    matrix, _ = colour.maps(options, tf.constant(u), tf.ones(4000))
+    matrix, _ = maps(options, u, tf.ones(4000))
     factors = matrix.numpy()[:, 0, 0]
     assert stats.kstest(factors, stats.uniform(0.4, 0.7).cdf).statistic < 0.03
-    _, offset = colour.maps(AugmentOptions(channel_shift_range=51), tf.constant(u), tf.ones(4000))
+    _, offset = maps(AugmentOptions(channel_shift_range=51), u, tf.ones(4000))
     for shift in offset.numpy().T:
         assert stats.kstest(shift, stats.uniform(-0.2, 0.4).cdf).statistic < 0.03
     assert np.abs(np.corrcoef(offset.numpy().T) - np.eye(3)).max() < 0.06
@@ -135,18 +140,40 @@ def test_factors_are_uniform_between_their_limits():
 def test_strength_scales_what_is_above_or_below_1():
     strength = np.linspace(0, 2, N).astype(np.float32)
     options = AugmentOptions(brightness_range=(0.7, 0.7), channel_shift_range=20)
-    matrix, offset = colour.maps(options, tf.constant(columns(c0=1)), tf.constant(strength))
+    matrix, offset = maps(options, columns(c0=1), strength)
     np.testing.assert_allclose(matrix[:, 1, 1], 1 - 0.3 * strength, atol=1e-6)
     np.testing.assert_allclose(offset[:, 0], 20 / 255 * strength, atol=1e-6)
     wide = AugmentOptions(hue_range=80)
-    half = colour.maps(wide, tf.constant(U), tf.constant(ONES / 2))[0]
-    narrow = colour.maps(AugmentOptions(hue_range=40), tf.constant(U), tf.constant(ONES))[0]
+    half = maps(wide, U, ONES / 2)[0]
+    narrow = maps(AugmentOptions(hue_range=40), U, ONES)[0]
     np.testing.assert_allclose(half, narrow, atol=1e-6)
 
 
 def test_half_precision_stays_half_precision():
     half = tf.constant(IMAGES, tf.float16)
-    matrix, offset = colour.maps(ALL, tf.constant(U), tf.constant(ONES))
+    matrix, offset = maps(ALL, U, ONES)
     result = colour.apply(half, matrix, offset)
     assert result.dtype == tf.float16
     np.testing.assert_allclose(result, changed(ALL), atol=0.01)
+
+
+PLAIN = colour.Colours(1.0, 1.0, 1.0, 0.0, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("options", "values", "said"),
+    [
+        ({"brightness_range": (0.5, 2)}, {"brightness": 1.251}, ["brightness 1.25"]),
+        (
+            {"contrast_range": (1, 1), "saturation_range": (0, 1)},
+            {"saturation": 0.5},
+            ["contrast 1.00", "saturation 0.50"],
+        ),
+        ({"hue_range": 20}, {"hue": np.radians(-12.0)}, ["hue -12°"]),
+        ({"channel_shift_range": 9}, {"shift": np.array([5, 0.2, -7]) / 255}, ["channels +5 0 -7"]),
+        ({}, {}, []),
+    ],
+)
+def test_descriptions(options, values, said):
+    given = PLAIN._replace(**values)
+    assert list(colour.COLOUR.describe(AugmentOptions(**options), given, SIZE)) == said

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from datapipe.augment import erasing
+from datapipe.augment.erasing import ERASING
 from datapipe.augment.options import AugmentOptions
 from records.common.backend import tf
 from tests.datapipe.ways import WAYS
@@ -17,7 +18,7 @@ ALWAYS = AugmentOptions(erasing_probability=1)
 
 
 def boxes(options, size, strength=1.0):
-    return erasing.boxes(options, tf.constant(U), size, tf.fill([N], strength)).numpy()
+    return ERASING.sample(options, tf.constant(U), tf.fill([N], strength), size).box.numpy()
 
 
 def sides(found):
@@ -27,10 +28,10 @@ def sides(found):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_same(way):
     images = RNG.random((N // 100, 9, 9, 3), np.float32)
-    options = AugmentOptions(erasing_probability=0.7)
+    options = AugmentOptions(erasing_probability=0.7, erasing_value=51)
 
     def run(images, u, strength):
-        return erasing.apply(images, erasing.boxes(options, u, 9, strength), 51)
+        return ERASING.apply(options, images, ERASING.sample(options, u, strength, 9))
 
     given = (tf.constant(images), tf.constant(U[: len(images)]), tf.ones(len(images)))
     result = WAYS[way](run)(*given).numpy()
@@ -94,3 +95,10 @@ def test_what_is_inside():
     mask = erasing.inside(tf.constant([[1.0, 0, 3, 2], [0, 0, 0, 0]]), 4).numpy()
     assert mask.shape == (2, 4, 4, 1) and mask.sum() == 4
     assert mask[0, 1:3, :2].all()
+
+
+@pytest.mark.parametrize(
+    ("box", "said"), [((0, 0, 6, 2), ["erased 12 %"]), ((0, 0, 0, 0), [])], ids=["some", "none"]
+)
+def test_descriptions(box, said):
+    assert list(ERASING.describe(ALWAYS, erasing.Boxes(np.array(box)), 10)) == said

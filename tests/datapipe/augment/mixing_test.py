@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from datapipe.augment import mixing
+from datapipe.augment.mixing import MIXING
 from datapipe.augment.options import AugmentOptions
 from records.common.backend import tf
 from tests.datapipe.ways import WAYS
@@ -24,7 +25,9 @@ OPTIONS = {
 
 
 def shares(name, u=U, size=SIZE):
-    return [part.numpy() for part in mixing.shares(OPTIONS[name], tf.constant(u), size)]
+    return [
+        part.numpy() for part in MIXING.sample(OPTIONS[name], tf.constant(u), tf.ones(len(u)), size)
+    ]
 
 
 @pytest.mark.parametrize("alpha", [0.1, 0.2, 0.4, 1, 2, 8, 300])
@@ -42,8 +45,8 @@ def test_beta_equals_scipy(alpha):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_gives_the_same(way, name):
     def run(images, u, labels):
-        share, boxes = mixing.shares(OPTIONS[name], u, SIZE)
-        return mixing.images(images, share, boxes), mixing.labels(
+        share, boxes = MIXING.sample(OPTIONS[name], u, tf.ones(len(U)), SIZE)
+        return mixing.mixed_images(images, share, boxes), mixing.mixed_labels(
             labels, tf.ones_like(share), 3, share
         )
 
@@ -57,8 +60,8 @@ def test_every_way_gives_the_same(way, name):
 def test_labels_are_mixed_as_the_pixels_are(name):
     share, boxes = shares(name)
     # Each class has a colour channel, so the mean colour is the distribution of the pixels.
-    mixed = mixing.images(tf.constant(PLAIN), share, boxes).numpy()
-    labels = mixing.labels(tf.constant(LABELS), tf.ones_like(share), 3, share).numpy()
+    mixed = mixing.mixed_images(tf.constant(PLAIN), share, boxes).numpy()
+    labels = mixing.mixed_labels(tf.constant(LABELS), tf.ones_like(share), 3, share).numpy()
     np.testing.assert_allclose(mixed.mean((1, 2)), labels, atol=1e-5)
     np.testing.assert_allclose(labels.sum(1), 1, atol=1e-6)
     assert labels.min() >= 0
@@ -70,14 +73,14 @@ def test_mixup_blends_with_the_partner():
     images = RNG.random((N, 4, 4, 3), np.float32)
     own = share[:, None, None, None]
     expected = images * own + images[SWAPPED] * (1 - own)
-    mixed = mixing.images(tf.constant(images), tf.constant(share), tf.constant(boxes))
+    mixed = mixing.mixed_images(tf.constant(images), tf.constant(share), tf.constant(boxes))
     np.testing.assert_allclose(mixed, expected, atol=1e-6)
 
 
 def test_cutmix_takes_the_box_from_the_partner():
     share, boxes = shares("cutmix")
     images = RNG.random((N, SIZE, SIZE, 3), np.float32)
-    mixed = mixing.images(tf.constant(images), tf.constant(share), tf.constant(boxes)).numpy()
+    mixed = mixing.mixed_images(tf.constant(images), tf.constant(share), tf.constant(boxes)).numpy()
     for n in range(40):
         top, left, bottom, right = boxes[n].astype(int)
         expected = images[n].copy()
@@ -110,9 +113,9 @@ def test_with_both_each_image_takes_one():
 
 
 def test_without_alphas_nothing_is_mixed():
-    share, boxes = mixing.shares(AugmentOptions(), tf.constant(U), SIZE)
+    share, boxes = MIXING.sample(AugmentOptions(), tf.constant(U), tf.ones(len(U)), SIZE)
     assert (share.numpy() == 1).all() and not boxes.numpy().any()
-    mixed = mixing.images(tf.constant(PLAIN), share, boxes)
+    mixed = mixing.mixed_images(tf.constant(PLAIN), share, boxes)
     np.testing.assert_array_equal(mixed, PLAIN)
 
 
@@ -120,26 +123,39 @@ def test_weights_are_mixed_as_the_labels_are():
     weights = RNG.random(N).astype(np.float32)
     share, _ = shares("mixup")
     expected = weights * share + weights[SWAPPED] * (1 - share)
-    result = mixing.weights(tf.constant(weights), tf.constant(share))
+    result = mixing.mixed_weights(tf.constant(weights), tf.constant(share))
     np.testing.assert_allclose(result, expected, atol=1e-6)
 
 
 def test_slices_of_a_batch_give_what_the_batch_gives():
-    whole = mixing.images(tf.constant(PLAIN), *shares("both")).numpy()
+    whole = mixing.mixed_images(tf.constant(PLAIN), *shares("both")).numpy()
     for start, end in ((0, 2), (2, 10), (10, 64)):
-        part = mixing.images(tf.constant(PLAIN[start:end]), *shares("both", U[start:end]))
+        part = mixing.mixed_images(tf.constant(PLAIN[start:end]), *shares("both", U[start:end]))
         np.testing.assert_array_equal(part, whole[start:end])
 
 
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: mixing.shares(OPTIONS["mixup"], tf.constant(U[:3]), SIZE),
-        lambda: mixing.images(tf.constant(PLAIN[:3]), tf.ones(3), tf.zeros([3, 4])),
-        lambda: mixing.labels(tf.constant(LABELS[:3]), tf.ones(3), 3, tf.ones(3)),
-        lambda: mixing.weights(tf.ones(3), tf.ones(3)),
+        lambda: MIXING.sample(OPTIONS["mixup"], tf.constant(U[:3]), tf.ones(3), SIZE),
+        lambda: mixing.mixed_images(tf.constant(PLAIN[:3]), tf.ones(3), tf.zeros([3, 4])),
+        lambda: mixing.mixed_labels(tf.constant(LABELS[:3]), tf.ones(3), 3, tf.ones(3)),
+        lambda: mixing.mixed_weights(tf.ones(3), tf.ones(3)),
     ],
 )
 def test_an_odd_number_of_images_is_refused(call):
     with pytest.raises(ValueError, match="must be even, got 3"):
         call()
+
+
+@pytest.mark.parametrize(
+    ("share", "box", "said"),
+    [
+        (0.7, (0, 0, 0, 0), ["mixup, own 0.70"]),
+        (0.75, (0, 0, 5, 5), ["cutmix, own 0.75"]),
+        (1.0, (3, 3, 3, 3), []),
+    ],
+)
+def test_descriptions(share, box, said):
+    shares = mixing.Shares(np.float32(share), np.array(box))
+    assert list(MIXING.describe(OPTIONS["both"], shares, 10)) == said

@@ -21,7 +21,7 @@ CASES = RNG.uniform([-60, -12, -12, -30, 0.6, 0.6], [60, 12, 12, 30, 1.4, 1.4], 
 def maps(cases, mirror=(1.0, 1.0)):
     columns = [tf.constant(column, tf.float32) for column in cases.T]
     ones = tf.ones(len(cases))
-    return warp.compose(
+    moves = warp.Moves(
         angle=columns[0] * np.pi / 180,
         shift_x=columns[1],
         shift_y=columns[2],
@@ -30,8 +30,12 @@ def maps(cases, mirror=(1.0, 1.0)):
         zoom_y=columns[5],
         mirror_x=ones * mirror[0],
         mirror_y=ones * mirror[1],
-        size=SIZE,
     )
+    return warp.matrices(moves, SIZE)
+
+
+def sampled(options, u, strength=1.0):
+    return warp.matrices(warp.WARP.sample(options, u, strength, SIZE), SIZE)
 
 
 @pytest.mark.parametrize("fill_mode", ["nearest", "reflect", "constant"])
@@ -94,7 +98,7 @@ def test_parameters_fill_their_ranges_and_nothing_else():
         rotation_range=30, width_shift_range=0.25, height_shift_range=0.125, horizontal_flip=True
     )
     u = randomness.uniforms(1, tf.range(20_000, dtype=tf.int64))
-    a, b, c, d, e, f = warp.matrices(options, SIZE, u).numpy().T
+    a, b, c, d, e, f = sampled(options, u).numpy().T
     angle = np.degrees(np.arctan2(-b, e))
     np.testing.assert_allclose([angle.min(), angle.max()], [-30, 30], atol=0.1)
     np.testing.assert_allclose(angle.std(), 60 / np.sqrt(12), rtol=0.02)
@@ -135,15 +139,13 @@ def test_the_highest_ranges_stay_within_the_whole_numbers():
     u = np.random.default_rng(0).random((4096, 8))
     u[:, [1, 2, 4, 5]] = u[:, [1, 2, 4, 5]].round() * 0.9999999  # shifts and zooms at their ends
     u = tf.constant(u, tf.float32)
-    a, b, c, d, e, f = warp.matrices(options, SIZE, u).numpy().T
+    a, b, c, d, e, f = sampled(options, u).numpy().T
     corners = [(x, y) for x in (0, SIZE - 1) for y in (0, SIZE - 1)]
     reach = [np.abs([a * x + b * y + c, d * x + e * y + f]).max() for x, y in corners]
     assert SIZE * 3 < max(reach) < SIZE * 4
     left_half = np.zeros((4096, SIZE, SIZE, 3), np.uint8)
     left_half[:, :, : SIZE // 2] = 255
-    ours = warp.apply(
-        tf.constant(left_half), warp.matrices(options, SIZE, u), fill_mode="nearest"
-    ).numpy()
+    ours = warp.apply(tf.constant(left_half), sampled(options, u), fill_mode="nearest").numpy()
     x_in = a[:, None] * np.arange(SIZE) + c[:, None]  # the first line of each picture
     far = np.abs(x_in - (SIZE - 1) / 2) > 1
     expected = (x_in < (SIZE - 1) / 2).astype(np.float32)
@@ -154,11 +156,11 @@ def test_strength_scales_the_ranges_and_stops_the_flips():
     options = AugmentOptions(rotation_range=40, width_shift_range=0.2, horizontal_flip=True)
     u = randomness.uniforms(0, tf.range(500, dtype=tf.int64))
     strength = tf.constant([0.0, 0.5] * 250)
-    maps = warp.matrices(options, SIZE, u, strength).numpy()
+    maps = sampled(options, u, strength).numpy()
     still = np.tile([1, 0, 0, 0, 1, 0], (250, 1))
     np.testing.assert_allclose(maps[::2], still, atol=1e-5)
     half = AugmentOptions(rotation_range=20, width_shift_range=0.1, horizontal_flip=True)
-    np.testing.assert_allclose(maps[1::2], warp.matrices(half, SIZE, u)[1::2], atol=1e-5)
+    np.testing.assert_allclose(maps[1::2], sampled(half, u)[1::2], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -175,3 +177,47 @@ def test_strength_scales_the_ranges_and_stops_the_flips():
 def test_visible_is_the_share_of_the_picture_that_is_left(case, share):
     found = warp.visible(maps(np.array([case], float)), SIZE).numpy()
     np.testing.assert_allclose(found, [share], atol=0.04)
+
+
+STILL = warp.Moves(
+    angle=0.0, shift_y=0.0, shift_x=0.0, shear=0.0, zoom_y=1.0, zoom_x=1.0, mirror_x=1, mirror_y=1
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "moves", "said"),
+    [
+        ({"rotation_range": 30}, {"angle": np.radians(-22.6)}, ["rotation -23°"]),
+        ({"rotation_range": 30}, {"angle": np.radians(-0.4)}, ["rotation 0°"]),  # never -0
+        (
+            {"width_shift_range": 0.1},
+            {"shift_x": 0.1 * SIZE, "shift_y": -0.03 * SIZE},
+            ["shift x +10 y -3 %"],
+        ),
+        ({"shear_range": 5}, {"shear": np.radians(4.52)}, ["shear +4.5°"]),
+        ({"zoom_range": 0.2}, {"zoom_x": 0.8, "zoom_y": 1.2}, ["zoom x 0.80 y 1.20"]),
+        ({"horizontal_flip": True, "vertical_flip": True}, {"mirror_x": -1}, ["mirrored"]),
+        ({"vertical_flip": True}, {"mirror_y": -1}, ["upside down"]),
+        ({}, {}, []),
+    ],
+)
+def test_descriptions(options, moves, said):
+    values = STILL._replace(**moves)
+    assert list(warp.WARP.describe(AugmentOptions(**options), values, SIZE)) == said
+
+
+@pytest.mark.parametrize(
+    ("changed", "to"),
+    [
+        ({"shift_x": 4.0}, (8, 8)),  # to the left
+        ({"shift_y": 4.0}, (4, 12)),  # up
+        ({"zoom_x": 0.5}, (8, 16)),  # farther out: enlarged
+        ({"angle": np.pi / 2}, (4, 8)),  # from the right to the top: turned to the left
+    ],
+)
+def test_directions_are_those_that_the_preview_explains(changed, to):
+    image = np.zeros((1, 17, 17, 3), np.uint8)
+    image[0, 8, 12] = 255  # to the right of the middle
+    moves = warp.Moves(*(tf.constant([float(v)]) for v in STILL._replace(**changed)))
+    moved = warp.apply(image, warp.matrices(moves, 17), fill_mode="constant")[0, ..., 0]
+    assert moved[to] > 0.9

@@ -5,7 +5,7 @@ from PIL import Image
 
 from datapipe.benchmark import chart
 from datapipe.benchmark.scaling import Point
-from datapipe.profile.turns import Row
+from datapipe.profile.timing import Row
 
 
 def row(task, system="datapipe", unit="images_per_second", median=100.0):

@@ -71,7 +71,7 @@ def test_what_fails_in_a_thread_is_not_lost():
 def test_opencv_moves_images_as_ours_does(num_threads):
     pytest.importorskip("cv2")
     uniforms = tf.random.stateless_uniform([ORDER.size, 8], [1, 2])
-    maps = warp.matrices(systems.FEED, SIZE, uniforms).numpy()
+    maps = warp.matrices(warp.WARP.sample(systems.FEED, uniforms, 1.0, SIZE), SIZE).numpy()
     batches = arrays.warped_by_cv2(PIXELS, ORDER, maps.reshape(3, BATCH, 6), num_threads)
     for step, batch in enumerate(first(batches, 4)):
         at = step % 3

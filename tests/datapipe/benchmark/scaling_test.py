@@ -3,10 +3,10 @@ import pytest
 
 from datapipe.benchmark import scaling as curve
 from datapipe.benchmark import systems
-from datapipe.profile import turns
+from datapipe.profile.timing import Timing
 from tests import fakes
 
-TIMING = turns.Timing(1, 1e-3, 4)
+TIMING, BATCH = Timing(turns=1, seconds=1e-3), 4
 
 
 @pytest.fixture(scope="module")
@@ -16,9 +16,9 @@ def records(tmp_path_factory):
 
 
 def test_a_point_is_measured_at_both_tasks(records, monkeypatch):
-    monkeypatch.setattr(turns, "rates", lambda systems, timing: {s.name: [2.0] for s in systems})
+    monkeypatch.setattr(systems, "rates", lambda ways, *_: {way.name: [2.0] for way in ways})
     wanted = curve.Point("rows", 50, 8)
-    found = curve.measured(records, "train", TIMING, [wanted])
+    found = curve.measured(records, "train", TIMING, BATCH, [wanted])
     points = [(point, row.task) for point, row in found.rows if row.system == systems.OURS]
     assert points == [(wanted, "READ"), (wanted, "TRAIN_FEED")]
     line = found.to_json()["rows"][0]
@@ -29,7 +29,7 @@ def test_a_point_that_does_not_fit_is_left_out_and_said(records, monkeypatch):
     small, large = curve.Point("rows", 10, 8), curve.Point("rows", 1000, 8)
     monkeypatch.setattr(systems, "ours_free_memory", lambda: 2 * large.num_bytes - 1)
     monkeypatch.setattr(curve, "_rows", lambda memory, timing: [])
-    found = curve.measured(records, "train", TIMING, [small, large])
+    found = curve.measured(records, "train", TIMING, BATCH, [small, large])
     assert found.to_json() == {"rows": [], "left_out": ["1,000 rows of 8x8"]}
 
 

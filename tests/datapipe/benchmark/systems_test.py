@@ -18,7 +18,7 @@ def stages(tmp_path_factory):
     )
     folders = {encoding: tmp_path_factory.mktemp(encoding) for encoding in ("raw", "jpeg")}
     return {
-        encoding: systems.Stage(
+        encoding: systems.Inputs(
             replicate.tile(records, "train", 40, str(folder), encoding=encoding), "train", BATCH
         )
         for encoding, folder in folders.items()
@@ -32,12 +32,13 @@ def image_of(batch):
     return np.asarray(batch[0] if isinstance(batch, tuple) else batch)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", systems.TASKS)
 def test_every_system_gives_batches_of_the_task(stages, task):
     task = systems.TASKS[task]
     for system in task.systems(stages[task.encoding]):
         moved = task.systems in (systems.train_feed, systems.balanced)
-        batches = system.begin()
+        batches = system.batches()
         count = system.pass_batches or 2
         for batch in itertools.islice(batches, count):
             image = image_of(batch)
@@ -64,7 +65,7 @@ def test_a_base_is_there_whatever_is_missing(stages, monkeypatch, task, missing)
 
 def test_arrays_are_told_the_rows_that_ours_draws(stages):
     memory = stages["raw"].in_memory("balanced")
-    ours, taken, *_ = (system.begin() for system in systems.read_in_memory(memory))
+    ours, taken, *_ = (system.batches() for system in systems.read_in_memory(memory))
     for _ in memory.order:
         np.testing.assert_array_equal(image_of(next(ours)), next(taken))
     labels = stages["raw"].labels[memory.order]
@@ -72,7 +73,7 @@ def test_arrays_are_told_the_rows_that_ours_draws(stages):
 
 
 def test_a_list_from_nothing_loads_nothing(stages):
-    stage = systems.Stage(stages["raw"].records, "train", BATCH)
+    stage = systems.Inputs(stages["raw"].records, "train", BATCH)
     names = [system.name for system in systems.from_nothing(stage)]
     assert systems.OURS in names and "rows" not in vars(stage)
 

@@ -20,7 +20,7 @@ def records(tmp_path_factory):
 
 
 def shards(records):
-    return systems.Stage(records, "train", BATCH).shards
+    return systems.Inputs(records, "train", BATCH).shards
 
 
 def stored(records):
@@ -52,7 +52,8 @@ def test_moved_pictures_are_float_in_0_to_1(records, pipeline):
 
 def test_the_op_of_tensorflow_moves_images_as_ours_does(records):
     images = tf.constant(np.stack([records.pixels("train", row) for row in range(BATCH)]))
-    maps = warp.matrices(systems.FEED, SIZE, tf.random.stateless_uniform([BATCH, 8], [3, 4]))
+    uniforms = tf.random.stateless_uniform([BATCH, 8], [3, 4])
+    maps = warp.matrices(warp.WARP.sample(systems.FEED, uniforms, 1.0, SIZE), SIZE)
     ours = warp.apply(images, maps, fill_mode="nearest")
     np.testing.assert_allclose(tfdata.warped_by_tf(images, maps), ours, atol=1e-4)
 

@@ -69,9 +69,9 @@ def test_balanced_weights_are_those_of_the_formula():
     ("given", "message"),
     [
         ({"z": 1}, "weights name 'z'; the classes are a, b, c, d"),
-        ({"a": -1}, "weight of 'a' must be 0 or more and finite, got -1"),
-        ({"a": float("nan")}, "must be 0 or more and finite, got nan"),
-        ({"a": float("inf")}, "must be 0 or more and finite, got inf"),
+        ({"a": -1}, "weight of 'a' must be at least 0 and finite, got -1"),
+        ({"a": float("nan")}, "must be at least 0 and finite, got nan"),
+        ({"a": float("inf")}, "must be at least 0 and finite, got inf"),
         ({"d": 2}, "weights name 'd': 2, a class that is never drawn"),
         ({"a": 1e300}, "must not lie so far apart"),
         ({"a": 0, "b": 0, "c": 0}, "a class that is drawn must have a weight above 0"),

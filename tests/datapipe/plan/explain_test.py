@@ -72,16 +72,16 @@ def test_figures_hold_for_random_plans(number):
     target = Target("balanced", epoch_draws=int(rng.integers(10, 90)))
     plan = made(counts, target, strata=strata, stratified_batches=number % 4 > 1)
     uses = uses_of(plan, 40)[:, plan.by_class]
-    starts = plan.unit_counts.cumsum() - plan.unit_counts
-    of_units = np.split(np.add.reduceat(uses, starts, axis=1), plan.units.cumsum()[:-1], axis=1)
+    starts = plan.stratum_counts.cumsum() - plan.stratum_counts
+    of_strata = np.split(np.add.reduceat(uses, starts, axis=1), plan.strata.cumsum()[:-1], axis=1)
     found = explain.class_uses(plan)
-    for use, rows, units in zip(found, by_class(plan, uses), of_units, strict=True):
+    for use, rows, units in zip(found, by_class(plan, uses), of_strata, strict=True):
         assert use.row_draws[0] <= rows.min() <= rows.max() <= use.row_draws[1]
         assert until_all(rows) <= use.epochs
         assert plan.has_strata or until_all(rows) == use.epochs
-        assert use.units == units.shape[1]
-        assert use.unit_draws == (units.min(), units.max())
-        assert until_all(units) == use.unit_epochs
+        assert use.strata == units.shape[1]
+        assert use.stratum_draws == (units.min(), units.max())
+        assert until_all(units) == use.stratum_epochs
 
 
 def test_the_table_of_a_plan():

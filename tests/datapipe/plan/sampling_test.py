@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from datapipe import randomness
 from datapipe.plan import sampling
 from records.common.backend import tf
 from records.common.targets import Target
@@ -211,9 +210,9 @@ def test_random_plans_keep_every_promise(number):
         uses = np.bincount(each[: epoch + 1].ravel(), minlength=len(labels))
         for label in np.flatnonzero(plan.counts):
             of_class = labels == label
-            of_units = [uses[of_class & (strata == unit)] for unit in np.unique(strata[of_class])]
-            assert max(np.ptp(unit) for unit in of_units) <= 1
-            assert np.ptp([unit.sum() for unit in of_units]) <= 1
+            of_strata = [uses[of_class & (strata == unit)] for unit in np.unique(strata[of_class])]
+            assert max(np.ptp(unit) for unit in of_strata) <= 1
+            assert np.ptp([unit.sum() for unit in of_strata]) <= 1
     if plan.stratified_batches:
         quotas = plan.draws * plan.batch_size / plan.epoch_length
         for batch in labels[rows].reshape(-1, plan.batch_size):
@@ -250,7 +249,7 @@ def test_strata_that_split_no_class_change_nothing(strata):
 def test_strata_may_stand_beside_classes_without_rows():
     counts = [6, 0, 4]
     plan = made(Target("balanced", epoch_draws=20), counts, strata=labels_of(counts, seed=1))
-    assert plan.units.tolist() == [2, 0, 2]
+    assert plan.strata.tolist() == [2, 0, 2]
     assert np.bincount(labels_of(counts)[stream(plan)]).tolist() == [10, 0, 10]
 
 
@@ -265,34 +264,6 @@ def test_labels_beyond_the_classes_are_refused():
         sampling.plan(np.array([0, 1, 2]), NAMES[:2], Target(), seed=0, batch_size=1)
     with pytest.raises(ValueError, match=r"labels must lie in 0\.\.1, got -1"):
         sampling.plan(np.array([0, -1]), NAMES[:2], Target(), seed=0, batch_size=1)
-
-
-def places(size, keys, salt=0):
-    """Returns where `permute` puts each index under each key; int64 [keys, size]."""
-    index, key = np.tile(np.arange(size), keys), np.repeat(np.arange(keys), size)
-    zeros = np.zeros_like(key)
-    shuffled = randomness.permute(index, salt, *map(tf.constant, (key, zeros, zeros + size)))
-    return shuffled.numpy().reshape(keys, size)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
-def test_permute_permutes(size):
-    np.testing.assert_array_equal(np.sort(places(size, 20)), [np.arange(size)] * 20)
-
-
-def test_permute_knows_every_permutation_alike():
-    codes = places(4, 24 * 200) @ [64, 16, 4, 1]
-    _, seen = np.unique(codes, return_counts=True)
-    assert len(seen) == 24
-    assert ((seen - 200) ** 2 / 200).sum() < 23 + 5 * np.sqrt(2 * 23)
-
-
-def test_permute_puts_neighbours_anywhere():
-    # The place of one row says nothing of that of the next: 8 * 7 pairs, equally often.
-    both = places(8, 56 * 100)
-    pairs, seen = np.unique(both[:, 3] * 8 + both[:, 4], return_counts=True)
-    assert len(pairs) == 56
-    assert ((seen - 100) ** 2 / 100).sum() < 55 + 5 * np.sqrt(2 * 55)
 
 
 def differing(first, second):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from datapipe import pipeline
-from datapipe.augment import chain, warp
-from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.augment.chain import Chain
+from datapipe.augment.options import AugmentOptions
+from datapipe.augment.presets import PRESETS
 from datapipe.plan import sampling
-from datapipe.preview import describe, preview
+from datapipe.preview import preview
 from datapipe.rows import residency
 from records.common.targets import Target
 from tests import fakes
@@ -49,6 +50,7 @@ def trained_on(opened, plan, options, examples):
     return [{name: value.numpy() for name, value in batch.items()} for batch in dataset]
 
 
+@pytest.mark.slow
 def test_variants_are_the_images_of_training(examples, trained_on):
     for example in examples:
         for variant in example.variants:
@@ -58,6 +60,7 @@ def test_variants_are_the_images_of_training(examples, trained_on):
             np.testing.assert_array_equal(variant.image, wanted)
 
 
+@pytest.mark.slow
 def test_mixed_labels_are_those_of_training(examples, trained_on, plan):
     for variant in (variant for example in examples for variant in example.variants):
         label = trained_on[variant.position // BATCH]["label"][variant.position % BATCH]
@@ -75,17 +78,15 @@ def test_variants_are_the_first_draws_of_their_row(examples, plan):
         assert places == np.flatnonzero(drawn == example.row)[:3].tolist()
 
 
-def test_visible_is_that_of_the_map_and_changes_are_those_of_the_position(examples, plan, options):
-    change = chain.Augmentation(options, seed=plan.seed, class_names=plan.class_names)
+def test_changes_and_visible_shares_are_those_of_the_position(examples, plan, options):
+    change = Chain(options, seed=plan.seed, class_names=plan.class_names)
     for example in examples:
         variant = example.variants[0]
         pair = variant.position // 2 * 2 + np.arange(2)
-        labels = np.full(2, example.label, np.int32)
+        numbers = change.numbers(pair, np.full(2, example.label, np.int32))
         at = variant.position % 2
-        maps = change.maps(change.numbers(pair, labels), 16)
-        assert variant.visible == warp.visible(maps, 16)[at]
-        found = describe.values(options, plan, pair, labels, 16)
-        assert variant.changes == describe.words(found, at)
+        assert variant.visible == change.visible(numbers, 16)[at]
+        assert variant.changes == change.descriptions(numbers, 16)[at]
         assert len(variant.changes) >= 4
 
 

@@ -6,7 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from datapipe.augment.options import PRESETS, AugmentOptions
+from datapipe.augment.options import AugmentOptions
+from datapipe.augment.presets import PRESETS
 from datapipe.plan import sampling
 from datapipe.preview import severity
 from records.common.targets import Target
@@ -33,7 +34,7 @@ def test_the_extreme_preset_is(measured):
     found = measured(PRESETS["extreme"])
     (warning,) = found.warnings()
     assert re.match(r"half of the pictures show less than 4\d % of themselves, where 60 %", warning)
-    assert found.visible[0].lowest_tenth < found.visible[0].median < severity.LEAST_VISIBLE
+    assert found.visible[0].lowest_tenth < found.visible[0].median < severity.MIN_VISIBLE
 
 
 def test_visible_shares_are_those_of_the_shift(measured):

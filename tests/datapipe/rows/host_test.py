@@ -93,7 +93,7 @@ def test_a_shard_of_another_set_is_named(tmp_path):
     other = fakes.built(tmp_path / "b", {"b": 10, "a": 10})  # equal sizes, other labels
     shard = records.manifest.split("train").shards[0]
     shutil.copy(other.path(other.manifest.split("train").shards[0]), records.path(shard))
-    with pytest.raises(errors.DamagedRecordError, match="another record stands there"):
+    with pytest.raises(errors.DamagedRecordError, match="another record is there"):
         host.load(record_set.open_set(records.folder), "train", show_progress=False)
 
 

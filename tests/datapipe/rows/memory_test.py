@@ -7,9 +7,11 @@ import pytest
 
 from tests import fakes
 
+pytestmark = pytest.mark.slow
+
 EPOCHS = """
 import sys
-from datapipe.augment import options
+from datapipe.augment import presets
 from datapipe import pipeline
 from datapipe.rows import residency
 from datapipe.plan import sampling
@@ -21,7 +23,7 @@ rows = residency.open_rows(
 ).rows
 plan = sampling.plan(records.index("train").label, records.manifest.class_names,
                      targets.Target("balanced"), seed=0, batch_size=64)
-dataset = pipeline.training_dataset(rows, plan, options.PRESETS["photo"])
+dataset = pipeline.training_dataset(rows, plan, presets.PRESETS["photo"])
 
 def resident_kib():
     with open("/proc/self/status") as file:
@@ -52,7 +54,7 @@ def test_memory_is_flat(tmp_path, residency):
 
 ITERATORS = """
 import numpy as np
-from datapipe.augment import options
+from datapipe.augment import presets
 from datapipe import pipeline
 from datapipe.rows import host
 from datapipe.plan import sampling
@@ -67,7 +69,7 @@ def peak_kib():
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM"))
 
 for dataset in (
-    pipeline.training_dataset(rows, plan, options.PRESETS["none"]),
+    pipeline.training_dataset(rows, plan, presets.PRESETS["none"]),
     pipeline.evaluation_dataset(rows, batch_size=8),
 ):
     before = peak_kib()

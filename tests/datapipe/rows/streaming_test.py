@@ -98,7 +98,7 @@ def test_batches_hold_the_rows_as_stored_in_the_order_of_positions(records):
 
 
 def test_the_contract_of_a_batch(records):
-    spec = opened(records).batches(planned(records), part=Slice(pieces=2)).element_spec
+    spec = opened(records).batches(planned(records), part=Slice(local_replicas=2)).element_spec
     assert spec == {
         "image": tf.TensorSpec([4, 16, 16, 3], tf.uint8),
         "label": tf.TensorSpec([4], tf.int32),
@@ -117,6 +117,7 @@ def test_encoded_rows_are_decoded_as_everywhere(tmp_path, encoding):
                 np.testing.assert_array_equal(image, records.pixels("train", int(row)))
 
 
+@pytest.mark.slow
 def test_a_stream_can_begin_at_every_step_of_two_epochs(records):
     plan = planned(records, Target("balanced", epoch_draws=20))
     rows = opened(records)  # three windows of six or seven draws an epoch; a batch has eight
@@ -127,12 +128,12 @@ def test_a_stream_can_begin_at_every_step_of_two_epochs(records):
             np.testing.assert_array_equal(rest[name], whole[name][step * 8 :])
 
 
-@pytest.mark.parametrize(("num_replicas", "pieces"), [(2, 2)])
-def test_replicas_and_pieces_slice_the_same_batches(records, num_replicas, pieces):
-    plan, rows, size = planned(records), opened(records), 8 // num_replicas // pieces
-    whole = drained(rows.batches(plan, start_step=3), 20)["row"].reshape(20, num_replicas, -1)
-    for replica in range(num_replicas):
-        dataset = rows.batches(plan, start_step=3, part=Slice(replica, num_replicas, pieces))
+@pytest.mark.parametrize(("num_shards", "pieces"), [(2, 2)])
+def test_replicas_and_pieces_slice_the_same_batches(records, num_shards, pieces):
+    plan, rows, size = planned(records), opened(records), 8 // num_shards // pieces
+    whole = drained(rows.batches(plan, start_step=3), 20)["row"].reshape(20, num_shards, -1)
+    for replica in range(num_shards):
+        dataset = rows.batches(plan, start_step=3, part=Slice(replica, num_shards, pieces))
         parts = [batch["row"] for batch in dataset.take(20 * pieces).as_numpy_iterator()]
         assert {part.shape for part in parts} == {(size,)}
         np.testing.assert_array_equal(np.concatenate(parts), whole[:, replica].reshape(-1))
@@ -165,7 +166,7 @@ def test_a_window_mixes_its_shards_and_no_others(records):
 
 def test_seeds_give_unrelated_streams():
     first, other = (
-        next(drawn_by(small_deal([20, 7, 3], 2, seed), LABELS, SIZES, 20)) for seed in (0, 1)
+        next(drawn_by(small([20, 7, 3], 2, seed), LABELS, SIZES, 20)) for seed in (0, 1)
     )
     assert (first == other).mean() < 0.2
 
@@ -178,17 +179,17 @@ def test_threads_change_nothing(records):
     np.testing.assert_array_equal(alone, drained(dataset, 30)["row"])
 
 
-def drawn_by(deal, labels, sizes, epochs):
-    """Returns the rows that a deal draws and their windows, without any pixel; int64 [n] each."""
+def drawn_by(of_windows, labels, sizes, epochs):
+    """Returns the rows that windows draw and their windows, without any pixel; int64 [n] each."""
     starts, sizes = tf.constant(sizes.cumsum() - sizes), tf.constant(sizes)
 
     def rows(window):
         shards = window["shards"]
         row = tf.ragged.range(tf.gather(starts, shards), tf.gather(starts + sizes, shards)).values
-        drawn = tf.gather(row, deal.order(window, row, tf.gather(labels, row)))
+        drawn = tf.gather(row, of_windows.order(window, row, tf.gather(labels, row)))
         return drawn, tf.fill(tf.shape(drawn), window["number"])
 
-    dataset = tf.data.Dataset.range(epochs).flat_map(deal.windows).map(rows)
+    dataset = tf.data.Dataset.range(epochs).flat_map(of_windows.windows).map(rows)
     return map(np.concatenate, zip(*dataset.as_numpy_iterator(), strict=True))
 
 
@@ -197,21 +198,21 @@ LABELS = np.array([0] * 6 + [1] + [0, 0, 0, 1, 1, 1, 2, 2] + [0, 1, 2, 0, 1] + [
 SIZES = np.array([7, 8, 5, 10])
 
 
-def small_deal(draws, num_windows, seed=0):
+def small(draws, num_windows, seed=0):
     """Returns how so many draws of each class fall to windows of the shards above."""
     plan = sampling.plan(LABELS, NAMES, Target(), seed=seed, batch_size=4)
     plan = dataclasses.replace(plan, draws=np.array(draws))
     shards = np.split(LABELS, SIZES.cumsum()[:-1])
     counts = np.stack([np.bincount(shard, minlength=3) for shard in shards])
-    return streaming.Deal(plan, tf.constant(counts), num_windows)
+    return streaming.WindowDraws(plan, tf.constant(counts), num_windows)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_epochs_hold_exactly_their_draws_and_treat_rows_alike(records, target):
     plan, labels = planned(records, target), records.index("train").label
     rows = opened(records)
-    deal = streaming.Deal(plan, tf.constant(rows.class_counts), rows.windows_per_epoch)
-    drawn, _ = drawn_by(deal, labels, rows.rows_per_shard, 4)
+    of_windows = streaming.WindowDraws(plan, tf.constant(rows.class_counts), rows.windows_per_epoch)
+    drawn, _ = drawn_by(of_windows, labels, rows.rows_per_shard, 4)
     rate = (plan.draws / plan.counts)[labels]
     for epoch in drawn.reshape(4, -1):
         np.testing.assert_array_equal(np.bincount(labels[epoch], minlength=3), plan.draws)
@@ -221,12 +222,13 @@ def test_epochs_hold_exactly_their_draws_and_treat_rows_alike(records, target):
 
 def test_a_window_has_its_share_of_the_draws_to_within_one():
     draws, rows_of = np.array([50, 11, 2]), np.bincount(LABELS)
-    deal = small_deal(draws, 2)
-    for window in tf.data.Dataset.range(50).flat_map(deal.windows).as_numpy_iterator():
-        there = deal.counts.numpy()[window["shards"]].sum(axis=0)
+    of_windows = small(draws, 2)
+    for window in tf.data.Dataset.range(50).flat_map(of_windows.windows).as_numpy_iterator():
+        there = of_windows.counts.numpy()[window["shards"]].sum(axis=0)
         assert (np.abs(window["draws"] - draws * there / rows_of) < 1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("draws", "num_windows"),
     [([7, 3, 1], 1), ([7, 3, 1], 4), ([20, 7, 3], 3), ([20, 20, 20], 2), ([45, 4, 0], 3)],
@@ -234,23 +236,23 @@ def test_a_window_has_its_share_of_the_draws_to_within_one():
 def test_rows_of_a_class_are_drawn_equally_often(draws, num_windows):
     # In an epoch a row is drawn q_c / n_c times, rounded up or down, so with a variance of at most
     # 1/4 and a mean over 400 epochs with a standard deviation of at most 0.025. Six are 0.15.
-    rows, _ = drawn_by(small_deal(draws, num_windows), LABELS, SIZES, 400)
+    rows, _ = drawn_by(small(draws, num_windows), LABELS, SIZES, 400)
     rate = np.array(draws) / np.bincount(LABELS)
     uses = np.bincount(rows, minlength=30) / 400
     np.testing.assert_array_less(np.abs(uses - rate[LABELS]), 0.15)
 
 
 def test_the_window_of_every_position_is_found():
-    deal = small_deal([7, 3, 1], 3)
-    windows = list(tf.data.Dataset.range(3).flat_map(deal.windows).as_numpy_iterator())
+    of_windows = small([7, 3, 1], 3)
+    windows = list(tf.data.Dataset.range(3).flat_map(of_windows.windows).as_numpy_iterator())
     found = [window["number"] % 3 for window in windows for _ in range(window["draws"].sum())]
-    assert [deal.first_window(position) for position in range(33)] == found
+    assert [of_windows.first_window(position) for position in range(33)] == found
 
 
 def test_every_row_is_equally_likely_at_every_place_of_a_window():
     # 400 epochs of one window of 30 rows: 13.3 times each row at each place on average; chi-square
     # with 30 * 29 degrees of freedom, of which 5 standard deviations are 5 sqrt(2 * 870) = 209.
-    rows, _ = drawn_by(small_deal([20, 7, 3], 1), LABELS, SIZES, 400)
+    rows, _ = drawn_by(small([20, 7, 3], 1), LABELS, SIZES, 400)
     counts = np.stack([np.bincount(column, minlength=30) for column in rows.reshape(400, 30).T])
     mean = 400 / 30
     assert 870 - 209 < ((counts - mean) ** 2 / mean).sum() < 870 + 209
@@ -258,7 +260,7 @@ def test_every_row_is_equally_likely_at_every_place_of_a_window():
 
 def test_the_order_is_pinned():
     # A change of these rows means that runs made before can be neither resumed nor repeated.
-    rows, windows = drawn_by(small_deal([5, 4, 3], 2, seed=7), LABELS, SIZES, 2)
+    rows, windows = drawn_by(small([5, 4, 3], 2, seed=7), LABELS, SIZES, 2)
     assert windows.tolist() == [0] * 6 + [1] * 6 + [2] * 5 + [3] * 7
     assert rows[windows == 0].tolist() == [18, 14, 12, 13, 11, 17]
     assert rows[windows == 1].tolist() == [29, 22, 0, 1, 3, 6]

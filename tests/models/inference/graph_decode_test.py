@@ -157,7 +157,7 @@ SEGMENTS = {
         0xE1, b"Exif\0\0" + tiff((0x0112, 4, 1, b"\6\0\0\0"), endian="<")
     ),
     "the first of two values": segment(0xE1, b"Exif\0\0" + tiff((0x0112, 3, 2, b"\0\6\0\3"))),
-    "the first of two tags": segment(0xE1, b"Exif\0\0" + tiff(TURNED, (0x0112, 3, 1, b"\0\3\0\0"))),
+    "one of two tags": segment(0xE1, b"Exif\0\0" + tiff(TURNED, (0x0112, 3, 1, b"\0\3\0\0"))),
     "named twice": segment(0xE1, b"Exif\0\0" * 2 + tiff(TURNED)),
     "after a comment with its name": segment(0xFE, b"of Exif\0\0II*\0") + EXIF,
     "after a comment that holds one": segment(0xFE, FALSE_EXIF) + EXIF,
@@ -264,7 +264,7 @@ def with_transparency():
     [
         (file_of("RGB", file_format="WEBP"), "must be encoded as JPEG, PNG, GIF or BMP"),
         (b"", "must be encoded as JPEG, PNG, GIF or BMP"),
-        (file_of("P", file_format="BMP"), "must have 24 or 32 bits a pixel, uncompressed"),
+        (file_of("P", file_format="BMP"), "must have 24 or 32 bits per pixel, uncompressed"),
         (with_transparency(), "must have no transparent colour"),
         (PNGS["colour"][:200], "Invalid PNG data"),
     ],

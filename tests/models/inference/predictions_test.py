@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 
 from models.inference import predictions
-from models.inference.inputs import GivenFile
+from models.inference.inputs import InputFile
 from models.inference.predictions import Line
 
 NAMES = ("고양이", "dog, big", "\udcff")
 LINES = [
-    Line(GivenFile("사진", "a/1.png"), np.array([0.1, 0.7, 0.2], np.float32)),
-    Line(GivenFile("사진", "a/\udcfe\n2.png"), None, "truncated: 7 bytes"),
-    Line(GivenFile("", "3.png"), np.array([1 / 3, 1 / 3, 1 / 3], np.float32)),
-    Line(GivenFile("x.zip", "4.png"), np.array([0, 1e-9, 1], np.float32)),
+    Line(InputFile("사진", "a/1.png"), np.array([0.1, 0.7, 0.2], np.float32)),
+    Line(InputFile("사진", "a/\udcfe\n2.png"), None, "truncated: 7 bytes"),
+    Line(InputFile("", "3.png"), np.array([1 / 3, 1 / 3, 1 / 3], np.float32)),
+    Line(InputFile("x.zip", "4.png"), np.array([0, 1e-9, 1], np.float32)),
 ]
 
 
@@ -36,7 +36,7 @@ def test_nothing_read_is_nothing_to_show():
 
 def test_one_class_has_no_runner_up():
     (table, _) = predictions.screen(
-        [Line(GivenFile("", "1.png"), np.ones(1, np.float32))], ("only",)
+        [Line(InputFile("", "1.png"), np.ones(1, np.float32))], ("only",)
     )
     assert table.splitlines()[1].split() == ["1.png", "only", "1.0000", "-"]
 
@@ -87,7 +87,7 @@ def test_the_same_lines_give_the_same_bytes(tmp_path, name):
 def test_writing_takes_the_memory_of_a_line_and_not_of_all(tmp_path, name):
     classes = [f"c{number}" for number in range(200)]
     values = np.random.default_rng(1).random((500, 200), np.float32)
-    lines = [Line(GivenFile("", f"{n}.png"), row) for n, row in enumerate(values)]
+    lines = [Line(InputFile("", f"{n}.png"), row) for n, row in enumerate(values)]
     path = str(tmp_path / name)
     tracemalloc.start()
     try:

@@ -38,8 +38,8 @@ def test_files_become_the_pixels_of_the_records(source, opened):
     recipe = preprocess.recipe_of(made.run(pixels=preprocess.facts(opened.manifest)))
     assert recipe.notes == ()
     found = inputs.find([str(source)]).files
-    (part,) = preprocess.read_all(found, recipe, at_once=100)
-    pixels = {file.key: each for file, each in zip(part.files, part.pixels, strict=True)}
+    (chunk,) = preprocess.read_all(found, recipe, chunk_size=100)
+    pixels = {file.key: each for file, each in zip(chunk.files, chunk.pixels, strict=True)}
     for split in opened.manifest.splits:
         for row, key in enumerate(opened.index(split).keys):
             np.testing.assert_array_equal(pixels.pop(key.decode()), opened.pixels(split, row))
@@ -59,11 +59,13 @@ def test_a_run_says_it_itself_or_its_records_do(opened, tmp_path):
     assert preprocess.recipe_of(older) == preprocess.recipe_of(same)
     gone = dataclasses.replace(older, records="/gone")
     with pytest.raises(
-        run_folder.RunError, match=r"run.json does not say .*no record set in '/gone'"
+        run_folder.RunError, match=r"run.json has no image recipe .*no record set in '/gone'"
     ):
         preprocess.recipe_of(gone)
     other = dataclasses.replace(older, records_digest="another")
-    with pytest.raises(run_folder.RunError, match="holds other records than those of the run"):
+    with pytest.raises(
+        run_folder.RunError, match="holds records other than those the run was trained on"
+    ):
         preprocess.recipe_of(other)
 
 
@@ -78,10 +80,16 @@ def test_records_of_the_first_version_are_understood(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filter": "lanczos"}, "cannot be made by this version: filter must be bicubic"),
-        ({"resize": "squeeze"}, "cannot be made by this version: resize must be one of"),
-        ({"encoding": "webp"}, "cannot be made by this version: encoding must be one of"),
-        ({"image_size": "32"}, "cannot be made by this version: '<=' not supported"),
+        (
+            {"filter": "lanczos"},
+            "this version cannot make the run's images: filter must be bicubic",
+        ),
+        ({"resize": "squeeze"}, "this version cannot make the run's images: resize must be one of"),
+        (
+            {"encoding": "webp"},
+            "this version cannot make the run's images: encoding must be one of",
+        ),
+        ({"image_size": "32"}, "cannot make the run's images: '>=' not supported"),
     ],
 )
 def test_another_way_of_making_pixels_is_refused(changes, message):
@@ -99,8 +107,8 @@ def test_what_may_be_otherwise_is_said():
     known = {**FACTS, **versions, "boxes": True}
     notes = preprocess.recipe_of(made.run(pixels=known)).notes
     assert [note.partition(",")[0] for note in notes] == [
-        "the pictures of the training were made with pillow 1.0",
-        "the run was trained on parts of pictures",
+        "training images were made with pillow 1.0",
+        "the run was trained on images cropped to boxes; files are not cropped",
     ]
 
 
@@ -109,7 +117,7 @@ def test_unusable_files_are_named_in_their_place(tmp_path):
     root = fakes.tree(tmp_path, {"1.png": b"<html>", "2.png": good, "3.png": b"", "4.png": good})
     recipe = preprocess.recipe_of(made.run(pixels=FACTS))
     found = inputs.find([str(root)]).files
-    parts = list(preprocess.read_all(found, recipe, at_once=3))
-    errors = [error.partition(":")[0] for part in parts for error in part.errors]
+    chunks = list(preprocess.read_all(found, recipe, chunk_size=3))
+    errors = [error.partition(":")[0] for chunk in chunks for error in chunk.errors]
     assert errors == ["not_an_image", "", "empty", ""]
-    assert [part.pixels.shape for part in parts] == [(1, 32, 32, 3)] * 2
+    assert [chunk.pixels.shape for chunk in chunks] == [(1, 32, 32, 3)] * 2

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import functools
 import json
 import os
 import re
@@ -15,12 +14,14 @@ import pytest
 from datapipe import pipeline
 from datapipe.augment import chain
 from datapipe.rows import host
-from models import run_folder
+from models import run_files, run_folder
 from models.inference import preprocess, saved_model
 from models.networks import zoo
 from models.reporting import predictor as evaluation
 from records.common.backend import keras
 from tests import fakes
+
+pytestmark = pytest.mark.slow
 
 CLASSES = {"밝음": 10, "a\nb": 10, "\udcff": 10}
 # Layers of ours: dropout, poolings, batch normalization, the input of Caffe's time.
@@ -58,7 +59,7 @@ def made_run(root, name, opened):
         model(chain.unchanged(rows.images, zoo.MODELS[model_name].input_range), training=True)
     folder = root / name
     folder.mkdir()
-    model.save_weights(folder / run_folder.BEST)
+    model.save_weights(folder / run_files.BEST)
     run = run_folder.Run(
         model=model_name,
         class_names=info.class_names,
@@ -131,9 +132,8 @@ def cases(root):
             np.savez(root / name, images=pixels, **{f"file{n}": f for n, f in enumerate(files)})
             if name != "lenet":
                 run = run_folder.load(str(run_dir))
-                ranged = functools.partial(chain.unchanged, input_range=run.input_range)
                 recipe = preprocess.recipe_of(run)
-                saved_model.write(run, str(run_dir), recipe, ranged=ranged, folder=folders[-1])
+                saved_model.write(run, str(run_dir), recipe, folders[-1])
         by_binary.result()
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "PYTHON"))}
     done = subprocess.run(
@@ -197,7 +197,10 @@ WRONG = [
     (["--output=x"], "UsageError: --run_dir must be given"),
     (["--run_dir=lenet"], "UsageError: --output must be given"),
     (["--run_dir=lenet", "--output=x", "more"], "UsageError: only flags are understood"),
-    (["--run_dir=lenet", "--output=lenet"], "OutputError: .*lenet exists and is no empty folder"),
+    (
+        ["--run_dir=lenet", "--output=lenet"],
+        "OutputError: .*lenet exists and is not an empty folder",
+    ),
     (["--run_dir=.", "--output=x"], "RunError: no finished run in '.'"),
     (["--run_dir=gone", "--output=x"], "UsageError: --run_dir must be an existing folder"),
 ]

@@ -58,6 +58,7 @@ def test_bins_hold_every_image_once():
         assert each.interval[0] <= each.accuracy <= each.interval[1]
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(4)
     truth = calibration.scores(*_answers(rng, 50_000))

@@ -10,7 +10,7 @@ MASKS = np.array([[2713, 2687], [2662, 2738]])
 
 
 def test_the_published_predictions_are_consistent_with_unrelated_ones():
-    found = chance.of(MASKS)
+    found = chance.levels(MASKS)
     assert found.verdict == chance.UNRELATED and f"{found.z:.2f}" == "0.98"
     assert found.majority_share == 0.5 == found.prior_matched.value
     assert found.unrelated.low < 0.5047222 < found.unrelated.high
@@ -32,14 +32,14 @@ def test_the_published_predictions_are_consistent_with_unrelated_ones():
     ],
 )
 def test_verdicts(matrix, verdict):
-    assert chance.of(np.array(matrix)).verdict == verdict
+    assert chance.levels(np.array(matrix)).verdict == verdict
 
 
 def test_ranges_are_what_guessing_shows():
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], [60, 30, 10])
     predicted = rng.permutation(np.repeat([0, 1, 2], [20, 30, 50]))
-    found = chance.of(confusion.confusion(labels, predicted, 3))
+    found = chance.levels(confusion.confusion(labels, predicted, 3))
     guessed = [(labels == rng.choice(3, 100, p=[0.6, 0.3, 0.1])).mean() for _ in range(5000)]
     dealt = [(labels == rng.permutation(predicted)).mean() for _ in range(5000)]
     for guess, shown in ((found.prior_matched, guessed), (found.unrelated, dealt)):

@@ -97,6 +97,7 @@ def test_a_test_without_mistakes_is_not_certain():
     assert wilson_low - 0.01 < macro.low < 0.99
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_classes", "images", "recall"), [(2, 40, 0.85), (10, 20, 0.9)])
 def test_the_interval_covers_the_truth_as_often_as_it_says(num_classes, images, recall):
     # 300 tests of a model with a known recall; the truth is its score on endless data.
@@ -170,6 +171,7 @@ def _scores(of, images=None):
     return confusion.scores(_confusion(of), images)
 
 
+@pytest.mark.slow
 def test_intervals_of_grouped_images_cover_the_truth_as_often_as_they_say():
     rng = np.random.default_rng(0)
     many = _people(rng, 20_000)

@@ -1,25 +1,18 @@
 """SciPy as the reference, values worked by hand, and simulated models of known quality."""
 
-import dataclasses
 import math
 
 import numpy as np
 import pytest
-from scipy import special, stats
+from scipy import stats
 
-from models.metrics import confusion as metrics
-from models.metrics import significance
+from models.metrics import confusion, significance
+from models.metrics.table import Table
 
 
-@dataclasses.dataclass
-class Table:
-    labels: np.ndarray
-    predicted: np.ndarray
-    num_classes: int
-
-    @property
-    def confusion(self):
-        return metrics.confusion(self.labels, self.predicted, self.num_classes)
+def table_of(labels, predicted, num_classes):
+    count, sure = len(labels), np.eye(num_classes, dtype=np.float32)
+    return Table(("",) * count, ("",) * count, np.arange(count), labels, sure[predicted])
 
 
 def simulated(rng, accuracies, *, images=200, classes=4, group_size=1):
@@ -28,70 +21,58 @@ def simulated(rng, accuracies, *, images=200, classes=4, group_size=1):
     for accuracy in accuracies:
         wrong = np.repeat(rng.random(images // group_size) > accuracy, group_size)
         predicted = (labels + wrong * rng.integers(1, classes, images)) % classes
-        yield Table(labels, predicted, classes)
+        yield table_of(labels, predicted, classes)
 
 
-@pytest.mark.parametrize(
-    ("only_a", "only_b"), [(0, 0), (1, 0), (5, 5), (2, 12), (40, 21), (7000, 7301), (0, 900)]
-)
-def test_mcnemar_is_the_exact_binomial_test(only_a, only_b):
-    right_a = np.array([True] * only_a + [False] * only_b + [True, False])
-    right_b = np.array([False] * only_a + [True] * only_b + [True, False])
-    expected = 1.0
-    if only_a + only_b:
-        expected = stats.binomtest(only_a, only_a + only_b).pvalue
-    assert significance.mcnemar(right_a, right_b) == pytest.approx(expected, rel=1e-9)
-    assert significance.mcnemar(right_b, right_a) == significance.mcnemar(right_a, right_b)
+def permuted(first, second, statistic=confusion.macro_f1_of, **options):
+    return significance.paired_permutation(statistic, [first], [second], **options)
 
 
 def test_the_difference_is_that_of_the_statistic():
     first, second = simulated(np.random.default_rng(0), (0.9, 0.6))
-    found = significance.paired_permutation(metrics.macro_f1_of, first, second, rounds=500)
-    expected = metrics.macro_f1_of(first.confusion) - metrics.macro_f1_of(second.confusion)
+    found = permuted(first, second, rounds=500)
+    expected = confusion.macro_f1_of(first.confusion) - confusion.macro_f1_of(second.confusion)
     assert found == (pytest.approx(expected), 1 / 501)
-    assert significance.paired_permutation(metrics.macro_f1_of, second, first, rounds=500) == (
-        pytest.approx(-expected),
-        1 / 501,
-    )
+    assert permuted(second, first, rounds=500) == (pytest.approx(-expected), 1 / 501)
 
 
 def test_p_is_that_of_all_exchanges():
     # 7 images on which the models differ, all for the first: 2 of 128 exchanges are as extreme.
     labels = np.zeros(30, int)
     other = np.where(np.arange(30) < 7, 1, 0)
-    tables = Table(labels, labels, 2), Table(labels, other, 2)
-    _, p = significance.paired_permutation(metrics.accuracy_of, *tables, rounds=100_000)
+    tables = table_of(labels, labels, 2), table_of(labels, other, 2)
+    _, p = permuted(*tables, confusion.accuracy_of, rounds=100_000)
     assert p == pytest.approx(2 / 128, abs=0.0015)
 
 
 def test_equal_predictions_are_no_difference():
     (table,) = simulated(np.random.default_rng(0), (0.8,))
-    assert significance.paired_permutation(metrics.macro_f1_of, table, table) == (0.0, 1.0)
+    assert permuted(table, table) == (0.0, 1.0)
 
 
 def test_rounds_do_not_depend_on_the_size_of_a_block(monkeypatch):
     tables = list(simulated(np.random.default_rng(3), (0.8, 0.75)))
-    whole = significance.paired_permutation(metrics.macro_f1_of, *tables, rounds=300)
+    whole = permuted(*tables, rounds=300)
     monkeypatch.setattr(significance, "_BLOCK_CELLS", 1400)  # 7 rounds
-    assert significance.paired_permutation(metrics.macro_f1_of, *tables, rounds=300) == whole
+    assert permuted(*tables, rounds=300) == whole
 
 
 def of_runs(first, second, **options):
-    return significance.paired_permutation_of_runs(metrics.macro_f1_of, first, second, **options)
+    return significance.paired_permutation(confusion.macro_f1_of, first, second, **options)
 
 
 def test_runs_of_the_same_predictions_are_no_more_evidence_than_one():
     first, second = simulated(np.random.default_rng(3), (0.8, 0.72))
-    alone = significance.paired_permutation(metrics.macro_f1_of, first, second)
+    alone = permuted(first, second)
     assert of_runs([first] * 3, [second] * 3) == pytest.approx(alone)
 
 
 def test_the_difference_over_runs_is_that_of_their_means():
     rng = np.random.default_rng(4)
     tables = list(simulated(rng, (0.9, 0.8)))
-    third = dataclasses.replace(tables[0], predicted=np.roll(tables[0].predicted, 1))
+    third = table_of(tables[0].labels, np.roll(tables[0].predicted, 1), 4)
     found, _ = of_runs([tables[0], third], [tables[1], tables[1]], rounds=1)
-    values = [float(metrics.macro_f1_of(table.confusion)) for table in (*tables, third)]
+    values = [float(confusion.macro_f1_of(table.confusion)) for table in (*tables, third)]
     assert found == pytest.approx((values[0] + values[2]) / 2 - values[1])
 
 
@@ -109,8 +90,8 @@ def rerun(rng, table):
     """Returns what another run of the same setting says: other answers to a fifth of the images."""
     again = rng.random(len(table.labels)) < 0.2
     (other,) = simulated(rng, (0.75,))
-    moved = (table.labels + other.predicted - other.labels) % table.num_classes
-    return dataclasses.replace(table, predicted=np.where(again, moved, table.predicted))
+    moved = (table.labels + other.predicted - other.labels) % 4
+    return table_of(table.labels, np.where(again, moved, table.predicted), 4)
 
 
 def false_positives(*, group_size, grouped):
@@ -118,9 +99,7 @@ def false_positives(*, group_size, grouped):
     groups = np.arange(200) // group_size if grouped else None
     for seed in range(400):
         tables = simulated(rng, (0.75, 0.75), group_size=group_size)
-        _, p = significance.paired_permutation(
-            metrics.macro_f1_of, *tables, groups=groups, rounds=99, seed=seed
-        )
+        _, p = permuted(*tables, groups=groups, rounds=99, seed=seed)
         rejected += p <= 0.05
     return rejected / 400
 
@@ -139,7 +118,7 @@ def test_a_better_model_is_found():
     rng, found = np.random.default_rng(2), 0
     for seed in range(50):
         tables = simulated(rng, (0.9, 0.7))
-        _, p = significance.paired_permutation(metrics.macro_f1_of, *tables, rounds=199, seed=seed)
+        _, p = permuted(*tables, rounds=199, seed=seed)
         found += p <= 0.05
     assert found >= 45
 
@@ -153,23 +132,8 @@ def test_intervals_and_p_are_those_of_student(count, level):
     reference = stats.ttest_rel(first, second)
     interval = reference.confidence_interval(level)
     assert mean == pytest.approx(np.mean(first - second))
-    assert p == pytest.approx(reference.pvalue, rel=1e-9)
-    assert (low, high) == pytest.approx((interval.low, interval.high), rel=1e-7)
-
-
-@pytest.mark.parametrize("freedom", [1, 2, 7, 30, 1000, 10**6])
-@pytest.mark.parametrize("t", [0.0, 1e-6, 0.3, 1.0, 2.5, 9.0, 40.0])
-def test_tails_of_t(freedom, t):
-    expected = 2 * stats.t.sf(t, freedom)
-    assert significance._t_tails(t, freedom) == pytest.approx(expected, rel=1e-8, abs=1e-300)
-
-
-@pytest.mark.parametrize("a", [0.5, 1.0, 3.5, 80.0, 50_000.0])
-@pytest.mark.parametrize("b", [0.5, 1.0, 3.5, 80.0, 50_000.0])
-@pytest.mark.parametrize("x", [0.0, 1e-9, 0.3, 0.5, 0.51, 0.999, 1.0])
-def test_the_incomplete_beta_function(a, b, x):
-    expected = special.betainc(a, b, x)
-    assert significance._incomplete_beta(a, b, x) == pytest.approx(expected, rel=1e-8, abs=1e-14)
+    assert p == pytest.approx(reference.pvalue, rel=1e-12)
+    assert (low, high) == pytest.approx((interval.low, interval.high), rel=1e-12)
 
 
 def test_runs_that_never_differ():
@@ -206,33 +170,25 @@ def test_holm_by_hand(p_values, adjusted):
     assert significance.holm(p_values) == pytest.approx(adjusted)
 
 
-TWO, THREE = (
-    Table(np.zeros(2, int), np.zeros(2, int), 2),
-    Table(np.zeros(3, int), np.ones(3, int), 2),
+TWO, THREE, WIDE = (
+    table_of(np.zeros(2, int), np.zeros(2, int), 2),
+    table_of(np.zeros(3, int), np.ones(3, int), 2),
+    table_of(np.zeros(2, int), np.zeros(2, int), 3),
 )
-WIDE = Table(np.zeros(2, int), np.zeros(2, int), 3)
-
-
-def permuted(*tables, **options):
-    return significance.paired_permutation(metrics.accuracy_of, *tables, **options)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (
-            lambda: significance.mcnemar([True], [True, False]),
-            r"same length, got \(1,\) and \(2,\)",
-        ),
-        (lambda: permuted(TWO, THREE), "the same images, got 2 of 2 classes and 3 of 2"),
-        (lambda: permuted(TWO, WIDE), "the same images, got 2 of 2 classes and 2 of 3"),
+        (lambda: permuted(TWO, THREE), "same images, .*, got 2 images of 2 classes and 3 of 2"),
+        (lambda: permuted(TWO, WIDE), "same images, .*, got 2 images of 2 classes and 2 of 3"),
         (lambda: permuted(TWO, TWO, rounds=0), "rounds must be at least 1, got 0"),
-        (lambda: permuted(TWO, TWO, groups=[1]), r"groups must be one for each of 2, got \(1,\)"),
-        (lambda: of_runs([TWO], [TWO, TWO]), "as many runs of both, at least 1, got 1 and 2"),
+        (lambda: permuted(TWO, TWO, groups=[1]), r"groups must have shape \(2,\), got \(1,\)"),
+        (lambda: of_runs([TWO], [TWO, TWO]), "same number of runs, at least 1, got 1 and 2"),
         (lambda: of_runs([], []), "at least 1, got 0 and 0"),
-        (lambda: of_runs([TWO, THREE], [TWO, THREE]), "the same images, run 1 is of others"),
+        (lambda: of_runs([TWO, THREE], [TWO, THREE]), "the same images, run 1 has different"),
         (lambda: significance.paired_runs([1], [2]), "at least 2 pairs, got 1"),
-        (lambda: significance.paired_runs([1, 2], [2]), "same length"),
+        (lambda: significance.paired_runs([1, 2], [2]), r"same length, got \(2,\) and \(1,\)"),
         (lambda: significance.mean_interval([]), "at least 1 value, got 0"),
         (lambda: significance.mean_interval([1, 2], level=95), "level must lie .*, got 95"),
         (lambda: significance.holm([0.1, 1.1]), r"0\.\.1, got \[0\.1, 1\.1\]"),

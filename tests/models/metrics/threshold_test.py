@@ -68,5 +68,5 @@ def test_what_is_certain_can_be_wrong(label, probability, named):
 
 
 def test_images_in_both_are_refused():
-    with pytest.raises(ValueError, match=r"3 stand in both, such as '0'"):
+    with pytest.raises(ValueError, match=r"3 are in both sets, such as '0'"):
         threshold.chosen(table([0, 1, 0], [0.1, 0.9, 0.2]), table([0, 1, 0], [0.1, 0.9, 0.2]))

@@ -53,7 +53,7 @@ def verdicts(compared):
     return {line.name: line.difference.verdict for line in compared.lines[1:]}
 
 
-def test_a_model_and_its_equal_are_within_noise(tmp_path):
+def test_a_model_and_its_equal_do_not_differ(tmp_path):
     compared = comparison.compare(planted(tmp_path, {"x": 0.8, "y": 0.8}), "test")
     assert verdicts(compared) == {"y": "within noise"}
     assert compared.images == 300 and compared.left_out == 0
@@ -69,10 +69,11 @@ def test_planted_differences_are_found_among_equals(tmp_path, seeds):
         "also": "within noise",
         "bad": "worse",
     }
-    assert "good" in compared.notes[0] and "beyond noise" in compared.notes[0]
+    assert "good" in compared.notes[0] and "significantly better" in compared.notes[0]
     assert any("other seeds" in note for note in compared.notes) == (seeds < 3)
 
 
+@pytest.mark.slow
 def test_equal_variations_are_rarely_called_different(tmp_path):
     # 40 sweeps of 4 equal ones: Holm keeps those with any verdict near 5 % of them, here 2.
     accuracies = dict.fromkeys("abcd", 0.8)
@@ -89,14 +90,16 @@ def test_the_best_of_equals_comes_with_a_warning(tmp_path):
     best = max(compared.lines, key=lambda line: line.metrics["macro_f1"].mean)
     assert best.difference is not None  # of eight, the base is rarely the best: here it is not
     assert f"best of 8 by macro F1: {best.name}," in compared.notes[0]
-    assert "within noise" in compared.notes[0] and "winner's curse" in compared.notes[0]
+    assert (
+        "not significantly different" in compared.notes[0] and "winner's curse" in compared.notes[0]
+    )
 
 
 def test_eight_models_of_chance_are_called_so(tmp_path):
     found = planted(tmp_path, dict.fromkeys("abcdefgh", 1 / 3))
     compared = comparison.compare(found, "test")
     assert set(verdicts(compared).values()) == {"within noise"}
-    assert "no run is better than chance" in compared.notes[-1]
+    assert "no run is significantly better than chance" in compared.notes[-1]
     with_one = comparison.compare([*found, *planted(tmp_path, {"z": 0.6})], "test")
     assert "chance" not in "".join(with_one.notes)
     with_none = comparison.compare([*found, *planted(tmp_path, {"z": 0.0})], "test")
@@ -110,7 +113,10 @@ def test_runs_of_other_seeds_are_paired_in_order_and_not_left_out(tmp_path):
     y = comparison.Variation("y", (y.folders[0], str(moved), y.folders[2]), "test")
     compared = comparison.compare([x, y], "test")
     assert compared.lines[1].difference.pairs == 3 and verdicts(compared) == {"y": "better"}
-    assert any("as many as both sides have, 3 to 4" in note for note in compared.notes)
+    assert any(
+        "(up to 4), differences only over paired runs (as few as 3)" in note
+        for note in compared.notes
+    )
 
 
 def test_means_and_intervals_are_those_of_the_runs(tmp_path):
@@ -135,7 +141,7 @@ def test_means_and_intervals_are_those_of_the_runs(tmp_path):
     assert one.difference.value == 0 and one.difference.pairs == 1  # seed-0 with seed-0
 
 
-def test_seeds_that_disagree_are_no_difference_beyond_noise(tmp_path):
+def test_seeds_that_disagree_are_no_significant_difference(tmp_path):
     labels = labels_of(2000)
     rng = np.random.default_rng(3)
     found = []
@@ -158,19 +164,14 @@ def test_only_common_images_count(tmp_path):
     found = [comparison.variation(folder, "test") for folder in (first, second)]
     compared = comparison.compare(found, "test")
     assert (compared.images, compared.left_out) == (40, 10)
-    assert "40 images that all runs predicted (up to 10 of a run left out" in comparison.text(
-        compared
-    )
     assert compared.lines[1].metrics["accuracy"].mean == 1
 
 
 def test_images_of_a_group_are_less_evidence(tmp_path):
     found = planted(tmp_path / "one", {"x": 0.75, "y": 0.88}, images=120)
     alone = comparison.compare(found, "test")
-    assert "exchanged image by image, 120 of them" in comparison.text(alone)
     found = planted(tmp_path / "three", {"x": 0.75, "y": 0.88}, images=120, groups=3)
     grouped = comparison.compare(found, "test")
-    assert "exchanged group by group, 3 of them" in comparison.text(grouped)
     assert grouped.lines[1].difference.p_images > 0.2 > alone.lines[1].difference.p_images
     widths = [np.diff(each.lines[1].metrics["macro_f1"].by_images)[0] for each in (alone, grouped)]
     assert widths[1] > 1.5 * widths[0]
@@ -187,10 +188,6 @@ def test_what_is_written_is_what_is_said(tmp_path):
     assert said["lines"][0]["difference"] is None
     assert said["lines"][1]["difference"]["verdict"] == "better"
     assert said["images"] == 300 and said["metric"] == "macro_f1"
-    table = comparison.text(compared).splitlines()
-    assert table[1].split()[:4] == ["variation", "runs", "accuracy", "by"]
-    assert table[3].split()[:2] == ["good", "3"]
-    assert any(line.startswith("good") and line.endswith("better") for line in table)
 
 
 @pytest.mark.parametrize(
@@ -236,21 +233,24 @@ def finished(root, labels):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (other_labels, r"y/predictions-test\.csv: an image must have one label, '0\.png' has"),
-        (other_keys, r"y/predictions-test\.csv: two tables must share a key"),
+        (
+            other_labels,
+            r"y/predictions-test\.csv: an image must have the same label .* '0\.png' has",
+        ),
+        (other_keys, r"y/predictions-test\.csv: tables to be joined must have a key"),
         (
             other_classes,
-            r"y/predictions-test\.csv: all runs must be of .*, got a, c, b after a, b, c",
+            r"y/predictions-test\.csv: all runs must have .*, got a, c, b after a, b, c",
         ),
         (damaged, r"y/predictions-test\.csv, line 1: the columns must be"),
         (
             finished,
-            r"there is no .*y/predictions-test\.csv: python -m models\.evaluate_main "
-            r"--run_dir=.*/y --split=test makes it",
+            r"y/predictions-test\.csv is missing: python -m models\.evaluate_main "
+            r"--run_dir=.*/y --split=test writes it",
         ),
         (
             lambda root, _: (root / "y").mkdir(),
-            "the run is not finished; the command that began it",
+            "the run is not finished; the command that started it",
         ),
     ],
 )
@@ -280,3 +280,33 @@ def test_what_cannot_be_asked_is_refused(names, metric, message):
 def test_a_variation_has_a_run():
     with pytest.raises(comparison.ComparisonError, match="'x' must have at least 1 run, got 0"):
         comparison.Variation("x", (), "test")
+
+
+def answers(predicted, sure):
+    values = np.full((len(predicted), 3), 0.0, np.float32)
+    values[np.arange(len(predicted)), predicted] = sure
+    keys = tuple("abcdef"[: len(predicted)])
+    labels = np.array([0, 0, 1, 1, 2, 2], np.int32)
+    return Table(keys, ("",) * len(keys), np.arange(len(keys)), labels, values)
+
+
+def test_every_image_that_is_classified_differently_has_its_kind():
+    base = answers([0, 0, 0, 2, 2, 1], [0.9] * 6)
+    own = answers([0, 1, 1, 0, 1, 2], [0.5, 0.6, 0.7, 0.8, 0.9, 0.75])
+    found = comparison.disagreements(base, own, "XYZ")
+    assert [(each.key, each.kind) for each in found] == [
+        ("e", comparison.LOST),
+        ("b", comparison.LOST),
+        ("f", comparison.GAINED),
+        ("c", comparison.GAINED),
+        ("d", comparison.OTHER),
+    ]
+    assert (found[0].label, found[0].base, found[0].own) == ("Z", "Z", "Y")
+    assert found[0].lead > found[1].lead > 0
+
+
+def test_equal_predictions_are_no_disagreement():
+    assert (
+        comparison.disagreements(answers([0] * 6, [0.9] * 6), answers([0] * 6, [0.4] * 6), "XYZ")
+        == []
+    )

@@ -5,7 +5,7 @@ import pytest
 
 from models.networks import applications as pretrained
 from models.networks import transfer
-from records.common.backend import keras
+from records.common.backend import keras, tf
 
 applications = keras.applications
 SHAPE = (32, 32, 3)
@@ -42,6 +42,7 @@ def double():
     keras.mixed_precision.set_global_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "application", "preprocess", "limits"), CASES)
 def test_features_are_those_of_the_application(name, application, preprocess, limits, double):
     model = getattr(pretrained, name)(2, SHAPE)
@@ -59,6 +60,7 @@ def test_features_are_those_of_the_application(name, application, preprocess, li
     np.testing.assert_allclose(ours(images, training=False), wanted, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_whole_residuals_are_dropped_at_the_paper_s_rates():
     model = pretrained.efficientnet(2, SHAPE, dropout=0.3)
     dropping = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
@@ -67,3 +69,26 @@ def test_whole_residuals_are_dropped_at_the_paper_s_rates():
     rates = [layer.rate for layer in within]
     assert rates == sorted(rates) and 0 < rates[0] < rates[-1] < 0.2
     assert (last.name, last.rate, last.noise_shape) == ("head_dropout", 0.3, None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("build", "application"),
+    [(pretrained.vgg16, applications.VGG16), (pretrained.vgg19, applications.VGG19)],
+)
+def test_features_of_vgg_are_those_of_the_application(build, application):
+    model = build(2, (32, 32, 3))
+    theirs = application(include_top=False, weights=None, input_shape=(32, 32, 3))
+    theirs.set_weights([variable.numpy() for variable in transfer.base_variables(model)])
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    ours = keras.Model(model.input, transfer.head_layers(model)[0].input)
+    wanted = theirs(applications.vgg16.preprocess_input(images.copy()))
+    assert np.ptp(wanted) > 0
+    np.testing.assert_allclose(ours(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_vgg16_trains_50178_numbers():
+    with tf.Graph().as_default():
+        model = pretrained.vgg16(2, (224, 224, 3))
+    transfer.freeze(model)
+    assert sum(np.prod(variable.shape) for variable in model.trainable_variables) == 50_178

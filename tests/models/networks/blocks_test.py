@@ -82,6 +82,7 @@ print(*found.numpy().ravel(), layer.moving_mean.numpy()[0], layer.moving_varianc
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replicas", [1, 2])
 def test_normalization_has_the_statistics_of_all_replicas(replicas):
     done = subprocess.run(

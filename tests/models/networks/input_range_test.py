@@ -26,6 +26,7 @@ def efficientnet():
     return application(applications.EfficientNetB0)
 
 
+@pytest.mark.slow
 def test_applications(efficientnet):
     assert input_range.expected(efficientnet) == "0..255"
     small = applications.MobileNetV3Small
@@ -36,6 +37,7 @@ def test_applications(efficientnet):
     assert input_range.expected(convnext) == "0..255"
 
 
+@pytest.mark.slow
 def test_models_around_an_application(efficientnet):
     inputs = keras.Input(SHAPE)
     pooled = layers.GlobalAveragePooling2D()(efficientnet(layers.RandomFlip()(inputs)))
@@ -116,8 +118,8 @@ def test_a_way_that_cannot_be_followed_says_nothing():
 def test_a_wrong_range_is_refused_with_layer_and_remedy(efficientnet):
     with pytest.raises(
         ValueError,
-        match=r"model 'efficientnetb0' takes images in 0..255, but is given 0..1: it begins with"
-        r" Rescaling 'rescaling\w*', which multiplies by 0.003922 and adds 0; give it 0..255, or"
+        match=r"model 'efficientnetb0' expects images in 0..255, got 0..1: it begins with"
+        r" Rescaling 'rescaling\w*', which multiplies by 0.003922 and adds 0; use 0..255, or"
         r" build it without that layer",
     ):
         input_range.check(efficientnet, "0..1")
@@ -136,7 +138,7 @@ def test_a_declared_range_counts_too():
     model = zoo.build("lenet", 2, SHAPE)
     input_range.check(model, "0..1", declared="0..1")
     with pytest.raises(
-        ValueError, match=r"'lenet' is declared to take images in 0..1, but is given 0..255"
+        ValueError, match=r"'lenet' is declared to expect images in 0..1, got 0..255"
     ):
         input_range.check(model, "0..255", declared="0..1")
 

@@ -45,7 +45,7 @@ def scrambled(model):
 def test_published_weights_by_the_names_of_layers():
     model, random = (zoo.build("squeezenet", 2, (64, 64, 3)) for _ in range(2))
     said = transfer.init_from(model, str(SQUEEZENET), name="squeezenet")
-    assert said == f"the features of squeezenet begin with 722,496 numbers from {SQUEEZENET}"
+    assert said == f"features of squeezenet initialized with 722,496 parameters from {SQUEEZENET}"
     filled = [layer for layer in transfer.base_layers(model) if layer.weights]
     assert len(filled) == 25
     images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
@@ -65,12 +65,13 @@ def test_a_run_with_other_classes_and_another_image_size(name, tmp_path):
     head = [layer.get_weights() for layer in transfer.head_layers(model)]
     said = transfer.init_from(model, folder, name=name)
     count = sum(each.size for each in base_of(model))
-    assert said == f"the features of {name} begin with {count:,} numbers from the run {folder}"
+    assert said == f"features of {name} initialized with {count:,} parameters from the run {folder}"
     assert same(model, before)
     for layer, kept in zip(transfer.head_layers(model), head, strict=True):
         assert all(map(np.array_equal, layer.get_weights(), kept))
 
 
+@pytest.mark.slow
 def test_a_run_with_another_head(tmp_path):
     # Whose features hold layers of the kinds that heads are made of.
     before = zoo.build("efficientnet", 3, SHAPE, head="flatten")
@@ -102,6 +103,7 @@ def test_long_lists_of_names_in_parts(tmp_path):
     assert same(model, before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", transfer.IMAGENET)
 def test_imagenet(name, monkeypatch):
     made = transfer.IMAGENET[name](include_top=False, weights=None, input_shape=(64, 64, 3))
@@ -110,7 +112,7 @@ def test_imagenet(name, monkeypatch):
     model = zoo.build(name, 2, SHAPE)
     said = transfer.init_from(model, "imagenet", name=name)
     assert asked == [{"include_top": False, "weights": "imagenet"}]
-    assert said.endswith(" numbers from ImageNet (tf_keras.applications)")
+    assert said.endswith(" parameters from ImageNet (tf_keras.applications)")
     for layer in transfer.base_layers(model):
         if layer.weights:
             wanted = made.get_layer(layer.name).get_weights()
@@ -123,10 +125,10 @@ def test_imagenet_that_cannot_be_had(monkeypatch):
 
     monkeypatch.setitem(transfer.IMAGENET, "vgg16", fails)
     model = zoo.build("lenet", 2, SHAPE)
-    with pytest.raises(ValueError, match=r"weights of vgg16 \(URL fetch failure\); get the file"):
+    with pytest.raises(ValueError, match=r"weights of vgg16 \(URL fetch failure\); obtain"):
         transfer.init_from(model, "imagenet", name="vgg16")
     with pytest.raises(
-        ValueError, match="no ImageNet weights to download for lenet; there are for"
+        ValueError, match=r"ImageNet weights can be downloaded for .*, not for lenet"
     ):
         transfer.init_from(model, "imagenet", name="lenet")
 
@@ -139,7 +141,7 @@ def test_imagenet_that_cannot_be_had(monkeypatch):
         ("{}", r"run.json is damaged: KeyError: 'model'"),
         ("[]", r"run.json is damaged: TypeError"),
         ('{"model": "convnet"}', "trained 'convnet', this network is 'lenet'"),
-        ('{"model": "lenet"}', "no file of weights '.*best.weights.h5'"),
+        ('{"model": "lenet"}', "the weights file '.*best.weights.h5' does not exist"),
     ],
 )
 def test_folders_that_are_no_fitting_run(content, message, tmp_path):
@@ -152,8 +154,8 @@ def test_folders_that_are_no_fitting_run(content, message, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"pooling": "min"}, "or of other options: it has 0 layers max_pooling2d, this one 3"),
-        ({"batch_norm": True}, "it has 3 layers batch_normalization, this one 0"),
+        ({"pooling": "min"}, "or of other options: they must have 3 layers max_pooling2d, got 0"),
+        ({"batch_norm": True}, "they must have 0 layers batch_normalization, got 3"),
     ],
 )
 def test_runs_with_other_options_of_the_features_are_refused(options, message, tmp_path):
@@ -170,7 +172,7 @@ def changed(file):
     file["conv1"].attrs["weight_names"] = ["conv1/kernel:0", "conv1/bias:0", "conv1/bias:0"]
 
 
-def test_misfits_are_named_and_nothing_is_filled(tmp_path):
+def test_mismatches_are_listed_and_nothing_is_set(tmp_path):
     path = tmp_path / "w.h5"
     zoo.build("lenet", 2, SHAPE).save_weights(path)
     with h5py.File(path, "r+") as file:
@@ -179,9 +181,9 @@ def test_misfits_are_named_and_nothing_is_filled(tmp_path):
     before = base_of(model)
     with pytest.raises(
         ValueError,
-        match=r"must hold every variable of the features of 'lenet', 3 of 6 fit:"
+        match=r"must contain every variable of the features of 'lenet', 3 of 6 match:"
         r" conv1 must have 2 arrays, got 3; conv2/bias \(32,\) is missing;"
-        r" conv3/kernel must be \(3, 3, 32, 64\), got \(5, 5, 32, 64\)$",
+        r" conv3/kernel must have shape \(3, 3, 32, 64\), got \(5, 5, 32, 64\)$",
     ):
         transfer.init_from(model, str(path), name="lenet")
     assert all(map(np.array_equal, base_of(model), before))
@@ -190,9 +192,12 @@ def test_misfits_are_named_and_nothing_is_filled(tmp_path):
 @pytest.mark.parametrize(
     ("file_name", "message"),
     [
-        ("m.keras", "must be 'imagenet', a run folder or a file .h5 or .weights.h5, got '.*keras'"),
-        ("m.pkl", "other files may hold code, which is never run"),
-        ("gone.h5", "no file of weights '.*gone.h5'"),
+        (
+            "m.keras",
+            "must be 'imagenet', a run folder, or an .h5 or .weights.h5 file, got '.*keras'",
+        ),
+        ("m.pkl", "other formats may contain code, which is never run"),
+        ("gone.h5", "the weights file '.*gone.h5' does not exist"),
         ("text.h5", "cannot read the weights .*text.h5"),
         ("empty.h5", "cannot read the weights .*empty.h5: .*lists no layer_names"),
     ],

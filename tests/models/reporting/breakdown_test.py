@@ -30,7 +30,7 @@ def test_attributes_are_scored_alone():
 
 
 def test_other_classes_than_the_combinations_are_refused():
-    with pytest.raises(ValueError, match="6 classes are not the 2 combinations"):
+    with pytest.raises(ValueError, match="must be the 2 combinations of attributes, got 6"):
         breakdown.by_attribute(table([0], [0]), {"mask": ("no", "yes")})
     assert breakdown.by_attribute(table([0], [0]), {}) == {}
 

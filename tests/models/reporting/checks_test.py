@@ -30,9 +30,10 @@ def found(matrix, run=GOOD, evaluated=None, **more):
     evaluated = evaluated or table(matrix)
     counts = evaluated.confusion
     here = confusion.scores(counts)["balanced_accuracy"]
-    known = chance.of(counts, evaluated.images)
-    told = checks.of(run, evaluated, known, here=here, **{"trained_on": 0, **more})
-    return {each.name: each for each in told}
+    known = chance.levels(counts, evaluated.images)
+    options = {"trained_on": 0, **more}
+    warnings = checks.warnings(checks.Evaluation(run, evaluated, known, here, **options))
+    return {each["name"]: each for each in warnings}
 
 
 @pytest.mark.parametrize(
@@ -50,15 +51,24 @@ def test_a_good_run_has_none(matrix):
 
 def test_other_shares_of_the_classes_are_no_gap():
     trained = np.array([[70, 30, 0], [2, 98, 0], [0, 0, 100]])  # recalls as below
-    assert found([[630, 270, 0], [2, 98, 0], [0, 0, 100]], trained=trained) == {}
+    assert found([[630, 270, 0], [2, 98, 0], [0, 0, 100]], train_confusion=trained) == {}
 
 
-def test_what_is_not_finite_is_named():
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([3], "1 image has non-finite probabilities and is counted as class 0: 3; float32"),
+        (
+            [3, 5],
+            "2 images have non-finite probabilities and are counted as class 0: 3, 5",
+        ),
+        (range(7), "are counted as class 0: 0, 1, 2, 3, 4 and 2 more; float32"),
+    ],
+)
+def test_what_is_not_finite_is_named(rows, said):
     evaluated = table(RIGHT)
-    evaluated.probabilities[[3, 5]] = np.nan
-    assert "2 images have probabilities that are not finite" in (
-        found(RIGHT, evaluated=evaluated)["not_finite"].said
-    )
+    evaluated.probabilities[list(rows)] = np.nan
+    assert said in found(RIGHT, evaluated=evaluated)["not_finite"]["said"]
 
 
 def test_a_class_that_is_never_named_is_told_beside_swapped_ones():
@@ -73,25 +83,31 @@ def with_last(**values):
 @pytest.mark.parametrize(
     ("matrix", "run", "more", "name", "said"),
     [
-        (ONE_CLASS, GOOD, {}, "collapse", "100.0% of the images are called c, which 41.7%"),
-        ([[10, 10, 10]] * 3, GOOD, {}, "unrelated", "consistent with unrelated"),
-        ([[1, 40, 0], [39, 2, 0], [0, 1, 50]], GOOD, {}, "swapped", "a is called b 40 times"),
-        (RIGHT, GOOD, {"trained_on": 7}, "seen", "was trained on 7 of these images"),
-        (RIGHT, GOOD, {"trained_on": None}, "seen", "the records of the training are gone"),
+        (ONE_CLASS, GOOD, {}, "collapse", "100.0% of images are predicted as c, 41.7% are c"),
+        ([[10, 10, 10]] * 3, GOOD, {}, "unrelated", "consistent with chance"),
+        (
+            [[1, 40, 0], [39, 2, 0], [0, 1, 50]],
+            GOOD,
+            {},
+            "swapped",
+            "a is predicted as b 40 times, as itself 1",
+        ),
+        (RIGHT, GOOD, {"trained_on": 7}, "seen", "the model was trained on 7 of these images"),
+        (RIGHT, GOOD, {"trained_on": None}, "seen", "the training records are missing"),
         (
             [[25, 9, 9], [9, 25, 9], [9, 9, 25]],
             GOOD,
-            {"trained": np.diag([50, 50, 50])},
+            {"train_confusion": np.diag([50, 50, 50])},
             "gap",
-            "is 1.000 on unchanged images that were trained on and 0.581 here",
+            "is 1.000 on unaugmented training images and 0.581 here; more images",
         ),
-        (RIGHT, with_last(skipped=3), {}, "skipped", "3 steps had no finite loss"),
+        (RIGHT, with_last(skipped=3), {}, "skipped", "3 steps had a non-finite loss"),
         ([[30, 0, 0], [0, 30, 0], [4, 5, 0]], GOOD, {}, "never_named", "never predicted: c"),
     ],
 )
 def test_planted_faults_are_named(matrix, run, more, name, said):
     planted = found(matrix, run, **more)
-    assert said in planted[name].said
+    assert said in planted[name]["said"]
     assert set(planted) - {name} == ({"unrelated"} if name == "collapse" else set())
 
 
@@ -108,18 +124,26 @@ def sampled(**values):
         ("batch normalization on little data", sampled(steps_per_epoch=3), "6 steps of 64"),
         ("batch normalization on little data", sampled(batch_size=4), "100 steps of 4"),
         ("imbalance", sampled(draws=[900, 9, 90]), "100.0 times as often"),
-        ("labels", with_last(accuracy=0.99), "the images there were learned"),
+        ("labels", with_last(accuracy=0.99), "the training images were learned"),
     ],
 )
 def test_the_cause_of_a_collapse_is_looked_for(cause, run, said):
     quiet = dataclasses.replace(with_last(accuracy=0.4), sampling=GOOD.sampling)
     for each, planted in ((run, True), (quiet, False)):
-        causes = {c.name: c for c in found(ONE_CLASS, each, normalized=True)["collapse"].causes}
-        assert causes[cause].found == planted, each
-        assert not planted or said in causes[cause].said
-    assert not causes["input range"].found and "0..1" in causes["input range"].said
+        warning = found(ONE_CLASS, each, has_batch_norm=True)["collapse"]
+        causes = {cause["name"]: cause for cause in warning["causes"]}
+        assert causes[cause]["found"] == planted, each
+        assert not planted or said in causes[cause]["said"]
+    assert not causes["input range"]["found"] and "0..1" in causes["input range"]["said"]
 
 
 def test_the_pooled_folds_have_no_history():
     pooled = dataclasses.replace(GOOD, history=(), best_epoch=0)
-    assert set(found(ONE_CLASS, pooled)) == {"collapse", "unrelated"}
+    warnings = found(ONE_CLASS, pooled)
+    assert set(warnings) == {"collapse", "unrelated"}
+    assert not any(warning["causes"] for warning in warnings.values())
+
+
+def test_possible_causes_come_with_the_first_warning_alone():
+    warnings = found(ONE_CLASS)
+    assert len(warnings["collapse"]["causes"]) == 5 and warnings["unrelated"]["causes"] == []

@@ -78,13 +78,13 @@ def test_a_file_says_what_was_predicted_by_name(tmp_path):
         ("key,", "kex,", "line 1: the columns must be key, domain, group, label, predicted and"),
         ("p:O,p:X", "p:O,X", "line 1: the columns must be"),
         ("p:X", "p:O", r"line 1: class names must be distinct, got \['O', 'O'\]"),
-        ("k1,d,1,O", "k1,d,1,Q", "line 2: 'Q' is none of the classes O, X"),
-        ("0.75\n", "0.75,1\n", "line 2: there must be 7 fields, got 8"),
+        ("k1,d,1,O", "k1,d,1,Q", "line 2: a class must be one of O, X, got 'Q'"),
+        ("0.75\n", "0.75,1\n", "line 2: a line must have 7 fields, got 8"),
         ("d,1", "d,x", "line 2: invalid literal for int"),
         ("0.25", "0.2z", "line 2: could not convert string to float: '0.2z'"),
-        ("0.75", "0.15", "line 2: 'X' is said to be predicted, the probabilities say otherwise"),
-        (",0.5\n", ",0.5", "line 3: the file is cut: its last line has no end"),
-        (",0.5,0.5\n", "", "line 3: there must be 7 fields, got 5"),
+        ("0.75", "0.15", "line 2: 'X' is not the most probable class"),
+        (",0.5\n", ",0.5", "line 3: the file is truncated: its last line has"),
+        (",0.5,0.5\n", "", "line 3: a line must have 7 fields, got 5"),
         ("k2", '"k2', "line 3: unexpected end of data"),
         ("k2", '"k"2', "line 3: ',' expected after '\"'"),
     ],
@@ -112,7 +112,7 @@ def test_an_empty_file_is_damaged(tmp_path):
     [
         ({}, ("a", "b", "a"), r"class names must be distinct, at least one, got \['a', 'b', 'a'\]"),
         ({}, ("a", "b"), r"6 keys and 2 class names .* got 6, 6, 6 and \[6, 3\]"),
-        ({"keys": KEYS[1:]}, NAMES, "a table of 5 keys and 3 class names must have as many"),
+        ({"keys": KEYS[1:]}, NAMES, "a table of 5 keys and 3 class names must have 5 domains"),
         ({"domains": ()}, NAMES, "got 0, 6, 6 and"),
         ({"labels": np.array([0, 1, 2, 3, 0, 0])}, NAMES, r"labels must lie in 0\.\.2, got 3 for"),
     ],
@@ -120,7 +120,7 @@ def test_an_empty_file_is_damaged(tmp_path):
 def test_a_table_that_does_not_fit_is_refused_and_nothing_written(tmp_path, change, names, message):
     wrong = Table(**{**vars(table()), **change})
     with pytest.raises(ValueError, match=message):
-        predictions.suspicious(wrong, names)
+        predictions.label_issues(wrong, names)
     with pytest.raises(ValueError, match=message):
         predictions.write(wrong, names, tmp_path / "p.csv")
     assert not os.listdir(tmp_path)
@@ -144,14 +144,22 @@ def with_labels(keys, labels, num_classes=3):
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
-        (with_labels("ab", [0, 0]), with_labels("cde", [0, 0, 0]), "none of 2 .* the other 3"),
+        (
+            with_labels("ab", [0, 0]),
+            with_labels("cde", [0, 0, 0]),
+            "a key in common, got 2 and 3 different",
+        ),
         (
             with_labels("abc", [0, 1, 2]),
             with_labels("cba", [1, 1, 1]),
-            r"'a' has 0 in one table and 1 in the other \(2 such of 3\)",
+            r"'a' has 0 and 1 \(2 of 3 images differ\)",
         ),
-        (with_labels("aba", [0, 0, 0]), with_labels("a", [0]), "'a' stands in rows 0 and 2"),
-        (with_labels("a", [0]), with_labels("a", [0], 2), r"the same classes, got \[3, 2\]"),
+        (with_labels("aba", [0, 0, 0]), with_labels("a", [0]), "'a' is in rows 0 and 2"),
+        (
+            with_labels("a", [0]),
+            with_labels("a", [0], 2),
+            r"the same number of classes, got \[3, 2\]",
+        ),
     ],
 )
 def test_tables_that_do_not_belong_together_are_not_joined(a, b, message):
@@ -171,8 +179,8 @@ def test_pooled_tables_are_one_below_the_other():
     ("tables", "message"),
     [
         ([], "at least 1 table to pool, got 0"),
-        ([table("ab"), table("cb")], "a key must stand once, 'b' stands in rows 1 and 3"),
-        ([table("a"), table("b", num_classes=2)], r"of the same classes, got \[3, 2\]"),
+        ([table("ab"), table("cb")], "keys must be distinct, 'b' is in rows 1 and 3"),
+        ([table("a"), table("b", num_classes=2)], r"the same number of classes, got \[3, 2\]"),
     ],
 )
 def test_tables_that_do_not_belong_together_are_not_pooled(tables, message):
@@ -193,7 +201,7 @@ DOUBTED = Table(
 
 
 def test_labels_that_the_predictions_contradict_come_by_strength():
-    found = predictions.suspicious(DOUBTED, NAMES)
+    found = predictions.label_issues(DOUBTED, NAMES)
     assert [line["key"] for line in found] == [
         "wrong,\udcff",
         "a bit wrong",
@@ -209,8 +217,8 @@ def test_labels_that_the_predictions_contradict_come_by_strength():
 
 
 def test_suspicious_labels_are_written_as_they_are_said(tmp_path):
-    wanted = predictions.suspicious(DOUBTED, NAMES)
-    predictions.write_suspicious(wanted, tmp_path / "s.csv")
+    wanted = predictions.label_issues(DOUBTED, NAMES)
+    predictions.write_label_issues(wanted, tmp_path / "s.csv")
     with open(tmp_path / "s.csv", newline="", encoding="utf-8", errors="surrogateescape") as file:
         lines = list(csv.DictReader(file))
     assert [{**line, **_numbers(line)} for line in lines] == wanted
@@ -221,8 +229,8 @@ def _numbers(line):
 
 
 def test_no_suspicious_label_is_a_file_with_a_header(tmp_path):
-    assert predictions.suspicious(table(()), NAMES) == []
-    predictions.write_suspicious([], tmp_path / "s.csv")
+    assert predictions.label_issues(table(()), NAMES) == []
+    predictions.write_label_issues([], tmp_path / "s.csv")
     header = '"key","label","predicted","probability_of_label","probability_of_predicted"\n'
     assert (tmp_path / "s.csv").read_text("utf-8") == header
 

@@ -21,10 +21,11 @@ how = distribution.configure(strategy=sys.argv[1], precision="float32", seed=0,
 numbers = how.strategy.run(lambda: tf.constant(distribution.replica_number()))
 print(how.description, how.num_replicas, how.local_replicas, how.is_chief,
       [int(part) for part in how.strategy.experimental_local_results(numbers)],
-      how.agreed([1.5, float("inf")]).tolist())
+      how.broadcast([1.5, float("inf")]).tolist())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "devices", "said"),
     [
@@ -71,16 +72,30 @@ def test_workers_by_flag_and_by_environment(monkeypatch, given, config, found):
         ({"strategy": "two"}, "", "strategy must be one of"),
         ({"precision": "float16"}, "", "precision must be one of"),
         ({"cpu_devices": 0}, "", "cpu_devices must be at least 1, got 0"),
-        ({"strategy": "multiworker"}, "", "multiworker needs workers, as host:port"),
-        ({"strategy": "one", "workers": ["a:1"]}, "", "workers belong to strategy multiworker"),
+        ({"strategy": "multiworker"}, "", "multiworker needs workers: host:port"),
+        (
+            {"strategy": "one", "workers": ["a:1"]},
+            "",
+            "workers only apply to strategy multiworker, got one",
+        ),
         ({"workers": ["a:1", "a:1"]}, "", "workers must be distinct host:port, got 'a:1,a:1'"),
         ({"workers": ["a"]}, "", "workers must be distinct host:port, got 'a'"),
         ({"workers": ["a:1"], "worker": 1}, "", r"worker must lie in 0\.\.0, got 1"),
         ({}, "{", "TF_CONFIG cannot be used"),
-        ({}, '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps"}}', "only chief and worker"),
+        (
+            {},
+            '{"cluster": {"ps": ["a:1"]}, "task": {"type": "ps"}}',
+            "tasks must be chief or worker",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_set_up(monkeypatch, given, config, said):
     monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ValueError, match=said):
         distribution.configure(**{"strategy": "auto", "precision": "float32", "seed": 0, **given})
+
+
+def test_a_process_is_not_restarted_for_ever(monkeypatch):
+    monkeypatch.setenv("DATAPIPE_RESTARTS", "100")
+    with pytest.raises(distribution.WorkerLostError, match="lost a worker 101 times"):
+        distribution.restart_process()

@@ -97,9 +97,12 @@ def test_they_decide_as_keras_does(seed, monitor, mode):
     [
         (lambda: decisions.check_monitor("loss"), "monitor must be one of .*, got 'loss'"),
         (lambda: decisions.best_epoch([], "f1"), "monitor must be one of .*val_macro_f1"),
-        (lambda: decisions.stops([], "val_loss", -1), "patience must be 0 or more, got -1"),
+        (lambda: decisions.stops([], "val_loss", -1), "patience must be at least 0, got -1"),
         (lambda: decisions.plateau_factor([], "val_loss", 0, 0.5), "patience must be at least 1"),
-        (lambda: decisions.plateau_factor([], "val_loss", 1, 0.0), "factor must be above 0, got 0"),
+        (
+            lambda: decisions.plateau_factor([], "val_loss", 1, 0.0),
+            "factor must be above 0 and finite, got 0",
+        ),
         (lambda: decisions.plateau_factor([], "val_loss", 1, INF), "factor must be above 0"),
     ],
 )

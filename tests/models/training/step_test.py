@@ -65,25 +65,25 @@ def test_steps_are_those_of_keras(jit_compile, later):
     given = batch(numbers=tf.ones([]))
     if later:
         del given["image"]
-    carry, rows, _ = step.run(endless(given), train_step.first_carry("float32"), 3)
+    state, rows, _ = step.run(endless(given), train_step.initial_state("float32"), 3)
     sgd = keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True)
     reference.compile(sgd, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     told = [reference.train_on_batch(IMAGES, LABELS) for _ in range(3)]
     for mine, theirs in zip(ours.get_weights(), reference.get_weights(), strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
-    assert (carry.step, carry.steps, len(rows)) == (3, 3, 0)
-    np.testing.assert_allclose(carry.loss, sum(told), rtol=1e-5)
+    assert (state.step, state.steps, len(rows)) == (3, 3, 0)
+    np.testing.assert_allclose(state.loss, sum(told), rtol=1e-5)
 
 
 def test_how_many_steps_a_call_does_makes_no_difference():
     found = []
     for calls in ([6], [1, 2, 3], [1] * 6):
         ours = model()
-        step, carry = stepped(ours), train_step.first_carry("float32")
+        step, state = stepped(ours), train_step.initial_state("float32")
         batches = endless(batch(), batch(image=tf.constant(IMAGES * 2)))
         for count in calls:
-            carry, _, _ = step.run(batches, carry, count)
-        found.append([*ours.get_weights(), np.array(carry)])
+            state, _, _ = step.run(batches, state, count)
+        found.append([*ours.get_weights(), np.array(state)])
     for other in found[1:]:
         for one, two in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(one, two)
@@ -97,12 +97,12 @@ def test_a_loss_that_is_not_finite_changes_nothing_and_names_its_rows(normalized
     step = stepped(ours)
     before = [value.numpy() for value in step.variables]
     bad = batch(image=tf.constant(spoiled))
-    carry, rows, _ = step.run(endless(bad), train_step.first_carry("float32"), 2)
+    state, rows, _ = step.run(endless(bad), train_step.initial_state("float32"), 2)
     assert rows.tolist() == [2, 5, 2, 5]
-    assert (carry.step, carry.steps, carry.skipped, carry.overflows) == (2, 0, 2, 0)
+    assert (state.step, state.steps, state.skipped, state.overflows) == (2, 0, 2, 0)
     for value, was in zip(step.variables, before, strict=True):
         np.testing.assert_array_equal(value, was)
-    again, rows, _ = step.run(endless(batch()), carry, 3)
+    again, rows, _ = step.run(endless(batch()), state, 3)
     assert (again.steps, again.skipped, len(rows)) == (3, 2, 0)
     assert np.isfinite(again.loss) and again.loss > 0
 
@@ -111,47 +111,50 @@ def test_a_weight_or_label_that_is_not_finite_is_named_too():
     weights, labels = np.ones(8, np.float32), np.eye(2, dtype=np.float32)[LABELS]
     weights[3], labels[6, 0] = np.inf, np.nan
     bad = batch(weight=tf.constant(weights), label=tf.constant(labels))
-    _, rows, _ = stepped(model()).run(endless(bad), train_step.first_carry("float32"), 1)
+    _, rows, _ = stepped(model()).run(endless(bad), train_step.initial_state("float32"), 1)
     assert rows.tolist() == [3, 6]
 
 
 def test_the_scale_of_float16_falls_on_overflows_alone_and_never_dies():
     ours = model(policy="mixed_float16")
     step = stepped(ours)
-    carry = train_step.first_carry("mixed_float16")
-    assert carry.scale == 2.0**15
+    state = train_step.initial_state("mixed_float16")
+    assert state.loss_scale == 2.0**15
     spoiled = batch(image=tf.fill([8, 4, 4, 3], np.nan))
-    after, _, _ = step.run(endless(spoiled), carry, 200)  # 200 losses that are not finite
-    assert (after.scale, after.skipped, after.overflows) == (2.0**15, 200, 0)
-    large = carry._replace(scale=np.float32(2.0**24))
+    after, _, _ = step.run(endless(spoiled), state, 200)  # 200 losses that are not finite
+    assert (after.loss_scale, after.skipped, after.overflows) == (2.0**15, 200, 0)
+    large = state._replace(loss_scale=np.float32(2.0**24))
     after, rows, _ = step.run(endless(batch(image=tf.fill([8, 4, 4, 3], 60.0))), large, 40)
     assert after.overflows > 0 and after.skipped == 0 and len(rows) == 0
-    assert 1 <= after.scale < 2.0**24
+    assert 1 <= after.loss_scale < 2.0**24
     assert after.steps == 40 - after.overflows
     assert all(np.isfinite(weight).all() for weight in ours.get_weights())
 
 
 def test_the_scale_of_float16_grows_after_2000_steps():
     step = stepped(model(policy="mixed_float16"))
-    carry = train_step.first_carry("mixed_float16")._replace(since=np.int64(1998))
-    once, _, _ = step.run(endless(batch()), carry, 1)
+    state = train_step.initial_state("mixed_float16")._replace(steps_since_rescale=np.int64(1998))
+    once, _, _ = step.run(endless(batch()), state, 1)
     twice, _, _ = step.run(endless(batch()), once, 1)
-    assert (once.scale, once.since) == (2.0**15, 1999)
-    assert (twice.scale, twice.since) == (2.0**16, 0)
+    assert (once.loss_scale, once.steps_since_rescale) == (2.0**15, 1999)
+    assert (twice.loss_scale, twice.steps_since_rescale) == (2.0**16, 0)
 
 
 def test_float32_is_not_scaled():
-    assert train_step.first_carry("float32").scale == train_step.first_carry("mixed_bfloat16").scale
-    carry, _, _ = stepped(model()).run(endless(batch()), train_step.first_carry("float32"), 2)
-    assert (carry.scale, carry.since) == (1, 0)
+    assert (
+        train_step.initial_state("float32").loss_scale
+        == train_step.initial_state("mixed_bfloat16").loss_scale
+    )
+    state, _, _ = stepped(model()).run(endless(batch()), train_step.initial_state("float32"), 2)
+    assert (state.loss_scale, state.steps_since_rescale) == (1, 0)
 
 
 def test_rows_of_weight_zero_do_not_train():
     ours = model()
     before = ours.get_weights()
     muted = batch(weight=tf.zeros(8))
-    carry, _, _ = stepped(ours).run(endless(muted), train_step.first_carry("float32"), 2)
-    assert (carry.loss, carry.hits, carry.weight) == (0, 0, 0)
+    state, _, _ = stepped(ours).run(endless(muted), train_step.initial_state("float32"), 2)
+    assert (state.loss, state.correct, state.weight) == (0, 0, 0)
     for value, was in zip(ours.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, was)
 
@@ -160,7 +163,7 @@ def test_frozen_weights_and_their_statistics_stay():
     ours = model(normalized=True)
     ours.layers[1].trainable = False
     before = [value.numpy() for value in ours.layers[1].weights]
-    stepped(ours).run(endless(batch()), train_step.first_carry("float32"), 2)
+    stepped(ours).run(endless(batch()), train_step.initial_state("float32"), 2)
     for value, was in zip(ours.layers[1].weights, before, strict=True):
         np.testing.assert_array_equal(value, was)
 
@@ -186,16 +189,17 @@ step = train_step.TrainStep(model, how.strategy, loss=losses.LossOptions(loss),
 batch = {"image": images, "label": labels, "weight": tf.ones([240]) * 0.5,
          "row": tf.range(240, dtype=tf.int64)}
 batches = iter(tf.data.Dataset.from_tensor_slices(batch).repeat().batch(24 // replicas))
-carry, found = train_step.first_carry("float32"), []
+state, found = train_step.initial_state("float32"), []
 for _ in range(8):
-    carry, _, _ = step.run(batches, carry.new_epoch(), 1)
-    found.append([float(carry.loss), float(carry.hits)])
+    state, _, _ = step.run(batches, state.new_epoch(), 1)
+    found.append([float(state.loss), float(state.correct)])
 weights = [how.strategy.experimental_local_results(weight)[0] for weight in model.weights]
 found.append([float(tf.reduce_sum(weight)) for weight in weights])
 print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["cross_entropy", "soft_f1"])
 def test_losses_and_weights_do_not_depend_on_the_number_of_replicas(loss):
     found = []
@@ -214,7 +218,7 @@ def test_xla_is_for_one_replica():
     class Two:
         num_replicas_in_sync = 2
 
-    with pytest.raises(ValueError, match="jit_compile is for one replica, got 2"):
+    with pytest.raises(ValueError, match="jit_compile needs a single replica, got 2"):
         train_step.TrainStep(
             model(),
             Two(),

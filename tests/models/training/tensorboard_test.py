@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from models.training import history, tensorboard
+from models.training import logs, tensorboard
 from records.common.backend import tf
 from tests import fakes
 
@@ -33,8 +33,8 @@ def test_mistakes_are_the_pictures_of_the_records(tmp_path):
 
 def test_events_hold_scalars_and_pictures(tmp_path):
     pixels = fakes.pixels(1, 20)
-    line, timing = {"epoch": 2, "val_loss": 0.5}, {"images_per_second": 9.0}
-    history.to_tensorboard(line, timing, str(tmp_path), {"mistakes": pixels})
+    epoch = logs.Epoch({"epoch": 2, "val_loss": 0.5}, {"images_per_second": 9.0}, best=True)
+    tensorboard.write(epoch, str(tmp_path), lambda: {"mistakes": pixels})
     (file,) = tmp_path.iterdir()
     events = list(tf.compat.v1.train.summary_iterator(str(file)))
     values = {value.tag: value for event in events for value in event.summary.value}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from records.builder import build, layout, shard_writer
+from records.builder import accounting, build, layout, shard_writer
 from records.format import record_set
 from records.image import decode
 from records.source import listing as sources
@@ -32,7 +32,7 @@ def make(tmp_path, files, rule=None, **splits):
         for split in opened.manifest.splits
         for row in range(len(opened.index(split)))
     }
-    return built, where, {r.key: r.reason for r in shard_writer.read_rejects(out)}
+    return built, where, {r.key: r.reason for r in accounting.read_omitted(out)}
 
 
 def picture(seed):
@@ -81,7 +81,9 @@ def test_leaks_are_dropped_from_training_or_kept(tmp_path, on_leak, rejects):
 
 def test_a_group_in_two_given_splits_is_a_leak(tmp_path):
     rule = rules.by_pattern(r"^(?P<split>\w+)/(?P<label>.)/(?P<group>\d+)")
-    with pytest.raises(shard_writer.BuildError, match=r"20 groups or equal images stand in two"):
+    with pytest.raises(
+        shard_writer.BuildError, match=r"20 groups or sets of equal images are in two"
+    ):
         make(tmp_path, _numbered(), rule, given=True, ratios={})
 
 
@@ -97,9 +99,9 @@ def _numbered():
         (
             {"a/1/x.png": picture(1), "b/2/y.png": picture(2)},
             {"ratios": {"c": 0.5}},
-            "there is none",
+            "only be taken out of a given split",
         ),
-        (GIVEN, {"ratios": {"test": 0.1}}, "the split 'test' is given"),
+        (GIVEN, {"ratios": {"test": 0.1}}, "split 'test' is already given"),
         ({"tr ain/a/x.png": picture(1)}, {"ratios": {}}, "plain word, got 'tr ain'"),
     ],
 )
@@ -109,7 +111,10 @@ def test_given_splits_that_cannot_be_made_are_refused(tmp_path, files, splits, m
 
 
 def test_splits_that_nothing_gives_are_refused(tmp_path):
-    with pytest.raises(shard_writer.BuildError, match=r"nothing says that of 'test/a/0\.png'"):
+    with pytest.raises(
+        shard_writer.BuildError,
+        match=r"needs the split of every image, and 'test/a/0\.png' has none",
+    ):
         make(tmp_path, GIVEN, rules.by_folder(), given=True, ratios={})
 
 

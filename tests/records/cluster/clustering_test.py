@@ -13,7 +13,7 @@ DRAWINGS, PHOTOS = 60, 40
 
 @pytest.fixture(scope="module")
 def mixed():
-    return cluster_features.extract([pictures.stacked(DRAWINGS, PHOTOS)], "hls")
+    return cluster_features.extract([pictures.stacked(DRAWINGS, PHOTOS)])
 
 
 def names(features):
@@ -21,7 +21,7 @@ def names(features):
 
 
 def parted(of, **options):
-    return clustering.parted(of, names(of), clustering.ClusterOptions(**options))
+    return clustering.cluster(of, names(of), clustering.ClusterOptions(**options))
 
 
 def truth(features):
@@ -38,7 +38,7 @@ def truth(features):
         {"scaling": "none"},
         {"features": "statistics"},
         {"num_clusters": 4},
-        {"most_rows": 50},
+        {"max_rows": 50},
     ],
 )
 def test_a_mixture_is_parted_into_its_two_kinds(mixed, options):
@@ -73,19 +73,19 @@ def test_equal_input_gives_equal_clusters(mixed):
 
 
 def test_a_sample_is_drawn_by_keys_not_by_order(mixed):
-    options = clustering.ClusterOptions(most_rows=30)
+    options = clustering.ClusterOptions(max_rows=30)
     keys = names(mixed)
-    forward = clustering.parted(mixed, keys, options)
-    backward = clustering.parted(mixed.taken(np.arange(len(keys))[::-1]), keys[::-1], options)
+    forward = clustering.cluster(mixed, keys, options)
+    backward = clustering.cluster(mixed.take(np.arange(len(keys))[::-1]), keys[::-1], options)
     assert len(forward.sample) == 30 and (np.diff(forward.sample) > 0).all()
     np.testing.assert_array_equal(forward.sample, np.sort(len(keys) - 1 - backward.sample))
     np.testing.assert_array_equal(forward.cluster, backward.cluster[::-1])
-    other = clustering.parted(mixed, keys, clustering.ClusterOptions(most_rows=30, seed=1))
+    other = clustering.cluster(mixed, keys, clustering.ClusterOptions(max_rows=30, seed=1))
     assert forward.sample.tolist() != other.sample.tolist()
 
 
 def test_rows_beyond_the_sample_go_to_the_nearest_centre(mixed):
-    found = parted(mixed, most_rows=30)
+    found = parted(mixed, max_rows=30)
     values = clustering.scaled(mixed, clustering.ClusterOptions())
     sampled = found.cluster[found.sample]
     centres = [values[found.sample][sampled == number].mean(0) for number in (0, 1)]
@@ -96,7 +96,7 @@ def test_rows_beyond_the_sample_go_to_the_nearest_centre(mixed):
 
 @pytest.mark.parametrize("count", [0, 1, 7])
 def test_too_few_are_one_cluster(mixed, count):
-    found = parted(mixed.taken(np.arange(count)))
+    found = parted(mixed.take(np.arange(count)))
     assert found.cluster.tolist() == [0] * count and not found.is_photo.any()
 
 
@@ -121,10 +121,10 @@ def test_robust_scaling_bears_what_lies_far_out(mixed):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"num_clusters": 1}, r"num_clusters must lie in 2\.\.100, got 1"),
-        ({"num_clusters": 20, "most_rows": 30}, "most_rows must be at least 40, got 30"),
+        ({"num_clusters": 1}, r"num_clusters must lie in 2..100, got 1"),
+        ({"num_clusters": 20, "max_rows": 30}, "max_rows must be at least 40, got 30"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
-        ({"linkage": "single"}, "linkage must be one of .*'ward'.*'single'"),
+        ({"linkage": "single"}, "linkage must be one of ward, .*'single'"),
         ({"scaling": "minmax"}, "scaling must be one of .*'minmax'"),
         ({"features": "none"}, "features must be one of .*'none'"),
     ],

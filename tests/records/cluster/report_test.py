@@ -35,14 +35,14 @@ def grouped(tmp_path_factory):
     folder = tmp_path_factory.mktemp("report") / "set"
     opened = made.record_set_of(folder, every, class_names=("<i>마스크",), image_size=pictures.SIDE)
     rows = cluster_rows.rows_of(opened, ["train", "test"])
-    features = rows.features("hls")
+    features = cluster_rows.features_of(rows)
     members = cluster_rows.groups_of(rows, within_class=True)
-    return rows, features, cluster_rows.grouped(rows, features, members, OPTIONS, "auto")
+    return rows, features, cluster_rows.cluster_groups(rows, features, members, OPTIONS, "auto")
 
 
 def said_of(grouped):
     settings = {"within": "class"}
-    return {**report.summary(*grouped, settings), "tags": None, "ablation": None}
+    return {**report.contents(*grouped, settings), "tags": None}
 
 
 def lines(data: bytes) -> list[dict[str, str]]:
@@ -52,7 +52,7 @@ def lines(data: bytes) -> list[dict[str, str]]:
 def group_of(rows, stray):
     """Returns a group of all rows, of which some are stray photographs."""
     is_stray = np.array([key in stray for key in rows.keys])
-    found = clustering.Clusters(
+    clusters = clustering.Clusters(
         cluster=1 - is_stray.astype(np.int64),
         distance=np.zeros(len(rows)),
         margin=np.zeros(len(rows)),
@@ -60,7 +60,7 @@ def group_of(rows, stray):
         sample=np.arange(len(rows)),
     )
     apart = separation.Separation(separation.TWO_KINDS)
-    return cluster_rows.Group("a", np.arange(len(rows)), found, apart, is_stray)
+    return cluster_rows.Group("a", np.arange(len(rows)), clusters, apart, is_stray)
 
 
 # --- the tables ---
@@ -148,12 +148,12 @@ def test_the_page_is_whole_in_itself_and_escapes_names(grouped):
 
 def test_typical_pictures_come_before_doubtful_ones_and_none_twice(grouped):
     rows, _, (group,) = grouped
-    inside = group.found.cluster == 1
+    inside = group.clusters.cluster == 1
     (_, nearest), *rest = report._examples(rows, group, inside)
     names = [name for _, pictures_of in [("", nearest), *rest] for _, name in pictures_of]
     assert len(names) == len(set(names)) == DRAWINGS
     typical = rows.keys.index(names[0])
-    assert group.found.distance[typical] == group.found.distance[inside].min()
+    assert group.clusters.distance[typical] == group.clusters.distance[inside].min()
 
 
 def test_the_chart_has_as_many_images_as_there_are():

@@ -9,10 +9,10 @@ from tests.records import pictures
 
 
 def judged(images, **options):
-    features = cluster_features.extract([images], "hls")
+    features = cluster_features.extract([images])
     chosen = clustering.ClusterOptions(**options)
     keys = [b"%d" % row for row in range(len(features))]
-    found = clustering.parted(features, keys, chosen)
+    found = clustering.cluster(features, keys, chosen)
     return features, found, separation.separation(features, found, chosen)
 
 
@@ -86,11 +86,11 @@ def test_the_three_largest_differences_are_named():
     for name, by in (("white", 0.4), ("soft", -0.3), ("rare", 0.2)):
         statistics[:10, order.index(name)] += by
     features = cluster_features.Features(statistics, np.zeros((40, 48)))
-    said = separation.described(features, np.arange(40) < 10)
+    said = separation.describe(features, np.arange(40) < 10)
     assert [text.rpartition(" (")[0] for text in said] == [
         "white pixels 90 %",
         "soft differences between neighbours 20 %",
         "pixels beyond the eight commonest colours 70 %",
     ]
     assert said[0].endswith("(others 50 %)")
-    assert separation.described(features, np.ones(40, bool)) == ()
+    assert separation.describe(features, np.ones(40, bool)) == ()

@@ -1,25 +1,27 @@
+"""Tests for records.common.byte_strings."""
+
 import numpy as np
 import pytest
 
-from records.common.byte_strings import Strings
+from records.common import byte_strings
 
 
-def test_strings_are_a_sequence():
-    values = [b"a", b"", "한".encode(), b"\xff\n"]
-    strings = Strings.of(iter(values))
-    assert list(strings) == values and len(strings) == 4
-    assert [strings[i] for i in (0, 1, 2, 3, -1)] == [*values, values[-1]]
-    assert list(strings[1:3]) == values[1:3]
-    assert list(strings.take(np.array([3, 0, 0]))) == [values[3], values[0], values[0]]
-    assert strings == values and strings != values[:2]
-    assert len(Strings.of([])) == 0
+@pytest.mark.parametrize("value", [b"", b"a/b.png", "손.jpg".encode(), b"\xff\xfe/\x80"])
+def test_text_and_back(value):
+    assert byte_strings.raw(byte_strings.text(value)) == value
 
 
-def test_rows_that_are_not_there_are_refused():
-    with pytest.raises(IndexError, match="row 1 of 1"):
-        Strings.of([b"a"])[1]
+@pytest.mark.parametrize(
+    ("values", "block", "ends"),
+    [([], b"", []), ([b""], b"", [0]), ([b"ab", b"", b"c"], b"abc", [2, 2, 3])],
+)
+def test_many_as_one_block_and_back(values, block, ends):
+    packed, found = byte_strings.pack(iter(values))
+    assert (packed, found.tolist(), found.dtype) == (block, ends, np.int64)
+    assert byte_strings.unpack(packed, found) == values
 
 
-def test_ends_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="must rise to 3 bytes"):
-        Strings(b"abc", np.array([2, 1, 3]))
+@pytest.mark.parametrize("ends", [[], [1], [3], [2, 1, 2], [-1, 2]])
+def test_ends_that_do_not_fit_the_block_are_refused(ends):
+    with pytest.raises(ValueError, match="ends must ascend to 2 bytes, got"):
+        byte_strings.unpack(b"ab", np.array(ends, np.int64))

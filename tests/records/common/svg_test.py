@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from records.common import svg as charts
 
 
@@ -29,3 +31,18 @@ def test_marks_lie_at_their_share_of_the_width():
 def test_a_histogram_of_nothing_is_flat():
     assert len(set(heights(charts.histogram("x", [0, 0, 0])))) == 1
     assert charts.histogram("x", []).endswith("</svg>")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (3, 3, [2.4, 3.6]), (0.012, 0.034, [0.01, 0.035])],
+)
+def test_ticks_are_round_and_enclose(low, high, ticks):
+    found = charts.nice_ticks(low, high)
+    assert found[0] == ticks[0] and found[-1] == ticks[-1] and 3 <= len(found) <= 9
+
+
+def test_charts_leave_out_what_is_not_finite():
+    chart = charts.line_chart("Loss & co", [charts.Series("a<b", [1.0, float("nan"), 3.0])])
+    assert "Loss &amp; co" in chart and "a&lt;b" in chart and "nan" not in chart
+    assert charts.line_chart("Loss", [charts.Series("a", [float("nan")])]) == ""

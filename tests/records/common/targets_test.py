@@ -60,7 +60,7 @@ def test_effective_number_lies_between_natural_and_balanced():
         ({"name": "shares", "shares": {"a": float("nan"), "b": 1}}, "must not be negative"),
         ({"name": "shares", "shares": {"a": float("inf")}}, "must not be negative"),
         ({"name": "effective", "beta": float("nan")}, "beta must lie in"),
-        ({"name": "balanced", "epoch_draws": -1}, "0 or more, got -1"),
+        ({"name": "balanced", "epoch_draws": -1}, "at least 0, got -1"),
     ],
 )
 def test_wrong_targets_are_refused(fields, message):
@@ -87,7 +87,7 @@ def test_classes_without_rows_are_left_out(target, draws):
 
 def test_shares_of_a_class_without_rows_are_refused():
     target = Target("shares", shares={"a": 1, "b": 2})
-    with pytest.raises(ValueError, match="classes with rows, got 'b': 2, which has none in this"):
+    with pytest.raises(ValueError, match="classes without rows in this split, got 'b': 2"):
         targets.draws_per_epoch([60, 0, 20], target, NAMES)
 
 

@@ -48,5 +48,5 @@ def test_order_is_pinned():
 def test_names():
     name = sharding.file_name("train", 3, 16)
     assert name == "train-00003-of-00016.tfrecord"
-    assert sharding.is_shard_name(name)
-    assert not sharding.is_shard_name("train.tfrecord")
+    assert sharding.is_file_name(name)
+    assert not sharding.is_file_name("train.tfrecord")

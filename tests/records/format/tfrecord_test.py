@@ -36,7 +36,7 @@ def test_payload_at_an_offset():
 
 
 def test_another_record_does_not_pass_for_the_one_wanted():
-    with pytest.raises(errors.DamagedRecordError, match="another record stands there"):
+    with pytest.raises(errors.DamagedRecordError, match="another record is there"):
         tfrecord.payload_at(SHARD, 0, len(PAYLOADS[1]), tfrecord.checksum(PAYLOADS[1]))
 
 

@@ -159,8 +159,8 @@ def test_what_a_zip_says_of_a_file_is_held_against_its_bytes(tmp_path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (lambda p: p.write_bytes(b"no archive"), "is no folder, zip or tar"),
-        (lambda p: p.write_bytes(b""), "is no folder, zip or tar"),
+        (lambda p: p.write_bytes(b"no archive"), "is not a readable folder, zip or tar"),
+        (lambda p: p.write_bytes(b""), "is not a readable folder, zip or tar"),
         (lambda p: write_tar(p, [("a", b"1", as_is), ("a", b"2", as_is)]), "holds 'a' twice"),
         (lambda p: write_tar(p, [("z", bytes(60 << 20), as_is)], "w:xz"), "more than 1000 times"),
     ],
@@ -223,7 +223,7 @@ def test_a_cut_zip_is_refused(tmp_path):
     write_zip(tmp_path / "x.zip", DATA)
     data = (tmp_path / "x.zip").read_bytes()
     (tmp_path / "x.zip").write_bytes(data[: len(data) // 2])
-    with pytest.raises(trees.TreeError, match="is no folder, zip or tar"):
+    with pytest.raises(trees.TreeError, match="is not a readable folder, zip or tar"):
         trees.open_tree(str(tmp_path / "x.zip"))
 
 

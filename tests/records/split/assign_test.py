@@ -67,6 +67,14 @@ def test_another_seed_is_another_split():
     assert (assigned(labels, seed=0) != assigned(labels, seed=1)).any()
 
 
+@pytest.mark.parametrize(
+    ("values", "numbers"),
+    [([5, 3, 5], [1, 0, 1]), ([[1, 2], [1, 3], [1, 2]], [0, 1, 0]), ([], [])],
+)
+def test_distinct_values_and_rows_are_numbered(values, numbers):
+    assert assign.distinct(np.array(values, np.uint8)).tolist() == numbers
+
+
 def test_merge_groups_joins_over_any_membership():
     given = np.array([0, 0, -1, -1, 1, -1])
     digests = np.array([1, 2, 2, 3, 4, 5])

@@ -164,7 +164,7 @@ def test_only_views_are_views_and_nothing_is_written(tmp_path):
     assert (opened.is_view, view.is_view, folds.pooled(opened).is_view) == (False, True, True)
     assert before == {path: path.read_bytes() for path in (tmp_path / "set").iterdir()}
     with pytest.raises(
-        manifest.ManifestError, match="no name of a file of a record set, or stands twice"
+        manifest.ManifestError, match="not a file name of a record set, or occurs twice"
     ):
         manifest.from_json(manifest.to_json(view.manifest).decode())
 
@@ -186,7 +186,7 @@ def test_ten_folds_of_the_embedded_sample(sample):
         (2, 0, "at least 3 folds, to train, validate and test, got 2"),
         (5, 5, r"fold must lie in 0\.\.4, got 5"),
         (5, -1, r"fold must lie in 0\.\.4, got -1"),
-        (39, 0, r"no more folds than groups, got 39 folds of 38 groups \(60 rows"),
+        (39, 0, r"no more folds than groups, got 39 folds and 38 groups \(60 rows"),
     ],
 )
 def test_folds_that_cannot_be_are_refused(tmp_path, num_folds, fold, message):
@@ -201,6 +201,6 @@ def test_a_split_without_rows_is_refused(tmp_path, fold, split):
     every = [(b"a", 1, 0), (b"b", 1, 1), (b"c", 0, 2), (b"d", 0, 2)]
     rows = [made.Row(key, label=label, group=group) for key, label, group in every]
     opened = made.record_set_of(tmp_path / "set", rows)
-    message = f"'{split}' of fold {fold} would have none: the 3 folds have 3, 1, 0 rows"
+    message = f"'{split}' of fold {fold} would be empty: the 3 folds have 3, 1, 0 rows"
     with pytest.raises(ValueError, match=message):
         folds.view(opened, 3, fold, seed=0)

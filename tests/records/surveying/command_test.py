@@ -106,14 +106,14 @@ def test_records_say_the_same_of_their_images(surveyed, records, tmp_path):
     for kind in ("unreadable", "uniform", "equal", "odd_brightness"):
         names = [[i["name"] for i in kinds(folder)[kind]["items"]] for folder in (output, tmp_path)]
         assert names[0] == names[1]
-    assert "do not know the sizes" in (tmp_path / "survey.html").read_text("utf-8")
+    assert "does not know the sizes" in (tmp_path / "survey.html").read_text("utf-8")
 
 
 def test_one_split_without_files(records):
     done = inspect("survey", f"--records={records}", "--split=test", "--distance=0")
     assert done.returncode == 0 and re.match(r"class +test +share", done.stdout), done.stderr
-    assert "27 images of test in 2 classes" in done.stdout and "target, of test" in done.stdout
-    assert "left out" not in done.stdout and "cannot be used" not in done.stdout
+    assert "27 images of test in 2 classes" in done.stdout and "target for test" in done.stdout
+    assert "skipped" not in done.stdout and "cannot be used" not in done.stdout
 
 
 def test_the_page_of_one_split_says_so(records, tmp_path):
@@ -121,7 +121,7 @@ def test_the_page_of_one_split_says_so(records, tmp_path):
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "survey.html").read_text("utf-8")
     assert "27 images of test in 2 classes" in page and "<th>test</th>" in page
-    assert "no file left out" not in page and "every file can be read" not in page
+    assert "no file skipped" not in page and "every file can be read" not in page
     assert said(tmp_path)["split"] == "test" and said(tmp_path)["left_out"]["files"] == []
 
 
@@ -136,7 +136,7 @@ def test_given_splits_and_labels_of_a_csv(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert re.search(r"^class +train +validation +total$", done.stdout, re.MULTILINE)
-    assert "0 findings" in done.stdout and "1 x not_in_csv" in done.stdout
+    assert "0 findings" in done.stdout and "excluded: 1 x not_in_csv" in done.stdout
 
 
 def test_a_file_that_crashes_its_decoder_is_named(tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_file_that_crashes_its_decoder_is_named(tmp_path, monkeypatch):
         (("--records={records}", "--image_size=8"), 2, "--image_size has no effect where --rec"),
         (("--source=nowhere",), 2, "--source must be an existing folder, zip or tar, got 'nowh"),
         (("--source={source}", "--split=x"), 2, "--split needs --records"),
-        (("--source={source}", "--splits=train=1"), 2, "--splits says no more to a survey than"),
+        (("--source={source}", "--splits=train=1"), 2, "--splits must be 'given' here"),
         (("--source={source}", "--splits=given"), 1, "the rule (split folder, folder)"),
         (("--source={source}", "--labels=nowhere.csv"), 2, "--labels must be folder, suffix"),
         (("--source={source}", "--group_column=g"), 2, "--group_column needs a CSV"),
@@ -199,5 +199,5 @@ def test_what_is_known_to_be_wrong_with_real_images_is_found(tmp_path):
     assert done.returncode == 0, done.stderr
     found = kinds(tmp_path)
     assert [i["name"] for i in found["unreadable"]["items"]] == ["damage/Vandalism_url.html"]
-    assert "7 files are copies, to the byte, of others, in 5 sets" in found["equal"]["what"]
+    assert "7 files are byte-identical duplicates, in 5 sets" in found["equal"]["what"]
     assert all("photo_unavailable" in i["name"] for i in found["uniform"]["items"])

@@ -13,9 +13,9 @@ from records.common.errors import DamagedRecordError
 from records.format import record_set
 from records.format.manifest import ManifestError
 from records.image import decode, near_duplicates
+from records.source import label_csv, rules, trees
 from records.source import listing as sources
-from records.source import rules, trees
-from records.surveying import measure, measure_records, measure_source
+from records.surveying import measure
 from tests import fakes
 from tests.records import made
 
@@ -23,9 +23,9 @@ POLICY = decode.ImagePolicy(size=16)
 COLUMNS = ("label", "source", "content")
 
 
-def gathered(source, *, given_splits=False, policy=POLICY, num_workers=1, rule=None):
+def measured(source, *, given_splits=False, policy=POLICY, num_workers=1, rule=None):
     rule = rule or rules.by_folder(given_splits=given_splits)
-    return measure_source.gather(
+    return measure.measure_source(
         sources.list_images(trees.open_tree(str(source)), rule),
         policy,
         given_splits=given_splits,
@@ -35,7 +35,7 @@ def gathered(source, *, given_splits=False, policy=POLICY, num_workers=1, rule=N
 
 
 def of_records(opened, splits=None, num_workers=1):
-    return measure_records.gather(
+    return measure.measure_records(
         opened, splits or list(opened.manifest.splits), num_workers=num_workers, show_progress=False
     )
 
@@ -62,14 +62,14 @@ def built(source, tmp_path_factory):
 
 
 def test_records_and_source_of_the_same_images_agree(source, built):
-    before, after = gathered(source), of_records(built)
+    before, after = measured(source), of_records(built)
     assert list(before.keys) == list(after.keys) == sorted(before.keys)
     assert before.class_names == after.class_names and len(before) == 334
     for name in COLUMNS:
         np.testing.assert_array_equal(getattr(before.columns, name), getattr(after.columns, name))
-    np.testing.assert_array_equal(before.looks, after.looks)
-    np.testing.assert_array_equal(before.prints, after.prints)
-    assert before.rejects == after.rejects and len(before.rejects) == 3
+    np.testing.assert_array_equal(before.statistics, after.statistics)
+    np.testing.assert_array_equal(before.fingerprints, after.fingerprints)
+    assert before.omitted == after.omitted and len(before.omitted) == 3
     for row in (0, 100, 333):
         np.testing.assert_array_equal(before.pixels(row), after.pixels(row))
 
@@ -79,30 +79,30 @@ def test_an_archive_is_measured_as_its_folder(source, tmp_path):
         for path in sorted(source.rglob("*")):
             if path.is_file() and str(path).isprintable() and path.suffix:
                 archive.write(path, path.relative_to(source))
-    folder, packed = gathered(source), gathered(tmp_path / "x.zip")
+    folder, packed = measured(source), measured(tmp_path / "x.zip")
     rows = [list(folder.keys).index(key) for key in packed.keys]
     assert len(rows) >= 332
-    np.testing.assert_array_equal(folder.looks[rows], packed.looks)
+    np.testing.assert_array_equal(folder.statistics[rows], packed.statistics)
     np.testing.assert_array_equal(packed.pixels(5), folder.pixels(rows[5]))
 
 
 def test_the_number_of_workers_changes_nothing(source, built):
     for one, two in (
-        (gathered(source), gathered(source, num_workers=2)),
+        (measured(source), measured(source, num_workers=2)),
         (of_records(built), of_records(built, num_workers=2)),
     ):
-        assert list(one.keys) == list(two.keys) and one.rejects == two.rejects
-        np.testing.assert_array_equal(one.looks, two.looks)
-        np.testing.assert_array_equal(one.prints, two.prints)
+        assert list(one.keys) == list(two.keys) and one.omitted == two.omitted
+        np.testing.assert_array_equal(one.statistics, two.statistics)
+        np.testing.assert_array_equal(one.fingerprints, two.fingerprints)
 
 
 def test_one_split_alone(built):
     test = of_records(built, ["test"])
     assert test.counts()["test"].tolist() == list(built.manifest.split("test").class_counts)
     assert test.split_of(0) == "test" and list(test.counts()) == ["test"]
-    # Of files that were left out nobody knows the split.
-    assert test.only_split == "test" and test.rejects == () and not test.notes
-    assert of_records(built).only_split == "" and of_records(built).rejects
+    # Of files that were not in the set nobody knows the split.
+    assert test.only_split == "test" and test.omitted == () and not test.notes
+    assert of_records(built).only_split == "" and of_records(built).omitted
 
 
 @pytest.mark.parametrize(("size", "expected"), [(16, 256), (256, 42), (2000, 1), (4096, 1)])
@@ -111,12 +111,12 @@ def test_few_large_images_are_measured_together(size, expected):
 
 
 def test_how_much_is_measured_together_changes_nothing(source, built, monkeypatch):
-    before = gathered(source), of_records(built)
+    before = measured(source), of_records(built)
     monkeypatch.setattr(measure, "_BATCH_BYTES", 3000)
     monkeypatch.setattr(near_duplicates, "_STRIP_BYTES", 500)
-    for old, new in zip(before, (gathered(source), of_records(built)), strict=True):
-        np.testing.assert_array_equal(old.looks, new.looks)
-        np.testing.assert_array_equal(old.prints, new.prints)
+    for old, new in zip(before, (measured(source), of_records(built)), strict=True):
+        np.testing.assert_array_equal(old.statistics, new.statistics)
+        np.testing.assert_array_equal(old.fingerprints, new.fingerprints)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_records_know_whether_their_splits_were_given(tmp_path, options, expecte
     how = build.BuildOptions(policy=POLICY, splits=layout.SplitOptions(**options))
     build.build(listing, str(tmp_path / "set"), how, num_workers=1, show_progress=False)
     assert of_records(record_set.open_set(str(tmp_path / "set"))).given_splits == expected
-    assert gathered(root, given_splits=True).given_splits
+    assert measured(root, given_splits=True).given_splits
 
 
 def test_headers_say_format_mode_and_upright_size(tmp_path):
@@ -146,7 +146,7 @@ def test_headers_say_format_mode_and_upright_size(tmp_path):
             "a/3.gif": fakes.encoded(upright, "GIF"),
         },
     )
-    headers = gathered(root, rule=rules.by_pattern("(?P<label>a)/")).headers
+    headers = measured(root, rule=rules.by_pattern("(?P<label>a)/")).headers
     assert headers.size.tolist() == [[20, 40]] * 3
     assert [headers.kinds[kind] for kind in headers.kind] == [
         ("PNG", "RGB"),
@@ -160,8 +160,8 @@ def test_boxes_have_their_own_keys_sizes_and_content(tmp_path):
     (tmp_path / "l.csv").write_text(
         "path,label,x,y,r,b\na.png,cat,40,0,60,32\na.png,dog,0,0,16,16\n", "utf-8"
     )
-    rule = rules.by_csv(str(tmp_path / "l.csv"), rules.CsvColumns(box=("x", "y", "r", "b")))
-    found = gathered(tmp_path / "t", rule=rule)
+    rule = rules.by_csv(str(tmp_path / "l.csv"), label_csv.Columns(box=("x", "y", "r", "b")))
+    found = measured(tmp_path / "t", rule=rule)
     assert [found.key(row) for row in (0, 1)] == ["a.png#0,0,16,16", "a.png#40,0,60,32"]
     assert [found.class_of(row) for row in (0, 1)] == ["dog", "cat"]
     assert found.headers.size.tolist() == [[16, 16], [20, 32]]
@@ -181,34 +181,36 @@ def test_a_box_of_a_picture_that_says_late_that_it_lies_on_its_side(tmp_path, bo
     fakes.tree(tmp_path / "t", {"a.png": plain[:-12] + chunk + plain[-12:]})
     line = ",".join(map(str, box))
     (tmp_path / "l.csv").write_text(f"path,label,x,y,r,b\na.png,cat,{line}\n", "utf-8")
-    rule = rules.by_csv(str(tmp_path / "l.csv"), rules.CsvColumns(box=("x", "y", "r", "b")))
-    assert gathered(tmp_path / "t", rule=rule).headers.size.tolist() == [size]
+    rule = rules.by_csv(str(tmp_path / "l.csv"), label_csv.Columns(box=("x", "y", "r", "b")))
+    assert measured(tmp_path / "t", rule=rule).headers.size.tolist() == [size]
 
 
 def test_given_splits_are_taken_and_missing_ones_refused(tmp_path):
     root = fakes.class_tree(tmp_path / "t" / "train", {"a": 3, "b": 2}).parent
     fakes.class_tree(root / "val", {"a": 2, "b": 1})
-    found = gathered(root, given_splits=True)
+    found = measured(root, given_splits=True)
     assert {name: counts.tolist() for name, counts in found.counts().items()} == {
         "train": [3, 2],
         "validation": [2, 1],
     }
-    with pytest.raises(shard_writer.BuildError, match="splits are to be given"):
-        gathered(root, given_splits=True, rule=rules.by_pattern("(?P<label>[ab])/"))
+    with pytest.raises(
+        shard_writer.BuildError, match="--splits=given needs the split of every image"
+    ):
+        measured(root, given_splits=True, rule=rules.by_pattern("(?P<label>[ab])/"))
 
 
 def test_a_file_that_goes_before_it_is_shown_is_named(tmp_path):
-    found = gathered(fakes.class_tree(tmp_path, {"a": 2, "b": 1}))
+    found = measured(fakes.class_tree(tmp_path, {"a": 2, "b": 1}))
     (tmp_path / "a/001.png").unlink()
     assert found.pixels(0).shape == (16, 16, 3)
-    with pytest.raises(measure.GatheringError, match=r"'a/001\.png' was changed meanwhile"):
+    with pytest.raises(measure.MeasureError, match=r"'a/001\.png' changed since it was measured"):
         found.pixels(1)
 
 
 def test_a_source_without_an_image_is_refused_with_the_first_file(tmp_path):
     root = fakes.tree(tmp_path, {"a/1.png": b"x", "a/2.png": b""})
-    with pytest.raises(measure.GatheringError, match=r"none of 2 .*'a/1.png': not_an_image"):
-        gathered(root)
+    with pytest.raises(measure.MeasureError, match=r"none of 2 .*'a/1.png': not_an_image"):
+        measured(root)
 
 
 def test_damaged_records_are_named(tmp_path):
